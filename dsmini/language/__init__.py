@@ -1,0 +1,1 @@
+"""What a model reads and says: tokens, and text to read."""
