@@ -231,6 +231,7 @@ class ModelConfig:
         _check(model_type in _MODEL_TYPES, "model_type", model_type, f"one of {', '.join(_MODEL_TYPES)}")
         _check(raw.get("hidden_act", "silu") == "silu", "hidden_act", raw.get("hidden_act"), "'silu'")
         _check(raw.get("moe_layer_freq", 1) == 1, "moe_layer_freq", raw.get("moe_layer_freq"), "1")
+        _check(not raw.get("mlp_bias"), "mlp_bias", raw.get("mlp_bias"), "False")
         raw.update(_read_rope(raw))
         raw.update(_read_layer_types(raw))
         raw.setdefault("num_nextn_predict_layers", raw.get("num_mtp_layers") or 0)
@@ -243,10 +244,14 @@ class ModelConfig:
     def to_hf(self):
         """This config as the dict of a Hugging Face config.json (model type deepseek_v2, _v3 or _v32).
 
-        Raises ValueError for a baseline attention, which those model types do not have.
+        Raises ValueError for a baseline attention, which those model types do not have, and for a model_type that is
+        none of them or that contradicts the indexer.
         """
         _check(self.attention == "mla", "attention", self.attention, "'mla': DeepSeek's model types have no other")
         model_type = self.model_type or ("deepseek_v32" if self.has_indexer else "deepseek_v3")
+        _check(model_type in _MODEL_TYPES, "model_type", model_type, f"one of {', '.join(_MODEL_TYPES)}")
+        fits = "'deepseek_v32': this config has an indexer" if self.has_indexer else "a type without an indexer"
+        _check((model_type == "deepseek_v32") == self.has_indexer, "model_type", model_type, fits)
         out = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
         out["model_type"] = model_type
         name = {"deepseek_v2": "V2", "deepseek_v3": "V3", "deepseek_v32": "V32"}[model_type]

@@ -44,7 +44,15 @@ def kv_cache_bytes(config, tokens, batch_size=1, bytes_per_value=2, layout="plai
 
 
 def tokens_that_fit(config, memory_bytes, batch_size=1, bytes_per_value=2, layout="plain"):
-    """Tokens per sequence whose cache fits into `memory_bytes` when `batch_size` sequences share it."""
+    """Tokens per sequence whose cache fits into `memory_bytes` when `batch_size` sequences share it.
+
+    Raises ValueError, naming the argument, for sizes with which any number would fit, and as `kv_cache_bytes` does.
+    """
+    if memory_bytes < 0:
+        raise ValueError(f"memory_bytes = {memory_bytes!r}: expected 0 or more")
+    for name, value in (("batch_size", batch_size), ("bytes_per_value", bytes_per_value)):
+        if value <= 0:
+            raise ValueError(f"{name} = {value!r}: expected more than 0")
     return int(memory_bytes // kv_cache_bytes(config, 1, batch_size, bytes_per_value, layout))
 
 

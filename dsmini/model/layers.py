@@ -110,16 +110,16 @@ class RotaryEmbedding(nn.Module):
         super().__init__()
         dim = config.qk_rope_head_dim if config.attention == "mla" else config.head_dim
         scaling = config.rope_scaling
-        if scaling is None:
-            frequencies = rope_frequencies(dim, config.rope_theta)
-        else:
-            frequencies = yarn_frequencies(dim, config.rope_theta, scaling)
+        with torch.device("cpu"):  # not a buffer: `.bfloat16()` would blur the angles, `to_empty` lose them
+            if scaling is None:
+                self.frequencies = rope_frequencies(dim, config.rope_theta)
+            else:
+                self.frequencies = yarn_frequencies(dim, config.rope_theta, scaling)
         self.attention_factor = yarn_factors(scaling)[1]
-        self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(self, positions, dtype=torch.float32):
         wide = torch.float64 if dtype == torch.float64 else torch.float32
-        angles = positions.to(wide)[..., None] * self.frequencies.to(wide)  # (..., T, d_r/2)
+        angles = positions.to(wide)[..., None] * self.frequencies.to(positions.device, wide)  # (..., T, d_r/2)
         return (angles.cos() * self.attention_factor).to(dtype), (angles.sin() * self.attention_factor).to(dtype)
 
 

@@ -1,0 +1,97 @@
+# Every recipe is a line you could type by hand. Windows, or no make? The README lists the same steps.
+#   make book             set up, build, serve on this computer       (SERVE=0: only build; PORT=8123)
+#   make test             everything that CI checks
+#   make lab              JupyterLab on the chapters
+#   make sync             copy the package's code into the chapters' marked cells
+#   make notebooks        run the chapters again and store their outputs
+#   make lock             resolve the pinned versions again
+#   make clean            remove what was built             (the environment stays; `rm -rf .venv` removes it)
+
+PYTHON ?= python3
+PORT ?= 8000
+SERVE ?= 1
+PIP_ARGS ?=
+VENV ?= .venv
+BIN = $(VENV)/bin
+HTML = _build/html
+BUILD = $(BIN)/jupyter-book build . --path-output . -W --keep-going --all
+
+.PHONY: book test lab sync notebooks lock clean lint unit chapters site browser
+.DEFAULT_GOAL := book
+
+$(VENV)/.python:
+	@$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 'Python 3.11 or newer is needed, but \
+	$(PYTHON) is %d.%d. Name another one: make book PYTHON=python3.12' % sys.version_info[:2])"
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.book: requirements.txt pyproject.toml | $(VENV)/.python
+	@echo "== Installing the pinned packages into $(VENV) (the first time this takes minutes)"
+	$(BIN)/python -m pip install $(PIP_ARGS) -r requirements.txt
+	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.test: requirements-test.txt $(VENV)/.book
+	@echo "== Installing what the tests need"
+	$(BIN)/python -m pip install $(PIP_ARGS) -r requirements-test.txt
+	@touch $@
+
+book: $(VENV)/.book
+	@echo "== Building the book"
+	$(BUILD)
+ifeq ($(SERVE),0)
+	@echo "== The book is in $(HTML)/index.html"
+else
+	@echo "== Read the book at http://localhost:$(PORT)/    (Ctrl+C stops the server)"
+	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(HTML) 2> /dev/null || true
+endif
+
+# One thread: on a shared machine more threads only burn CPU seconds, and the recorded costs assume it.
+test notebooks unit chapters browser: export OMP_NUM_THREADS = 1
+
+test:
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory chapters
+	@$(MAKE) --no-print-directory site
+	@$(MAKE) --no-print-directory browser
+	@echo "== All tests passed"
+
+lint: $(VENV)/.test
+	@echo "== 1/5 Style and spelling"
+	$(BIN)/ruff check .
+	$(BIN)/codespell
+
+unit: $(VENV)/.test
+	@echo "== 2/5 Unit tests"
+	$(BIN)/python -m pytest tests --ignore tests/notebooks --ignore tests/browser
+
+chapters: $(VENV)/.test
+	@echo "== 3/5 Chapters: recipe, code equal to the package, every cell run again and compared"
+	$(BIN)/python -m pytest tests/notebooks chapters --nbval --nbval-current-env \
+	  --nbval-cell-timeout 180 --nbval-sanitize-with tests/notebooks/sanitize.cfg
+
+site: $(VENV)/.test
+	@echo "== 4/5 The book builds without a warning"
+	$(BUILD)
+
+browser: $(VENV)/.test
+	@echo "== 5/5 The pages in a browser"
+	$(BIN)/python -m pytest tests/browser
+
+lab: $(VENV)/.book
+	$(BIN)/jupyter lab chapters
+
+sync: $(VENV)/.book
+	$(BIN)/python book/_tools/sync.py write
+
+notebooks: $(VENV)/.book
+	$(BIN)/python book/_tools/notebooks.py run
+
+lock: $(VENV)/.python
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/python book/_tools/lock.py
+
+clean:
+	rm -rf _build build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find book chapters dsmini tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,27 @@
+"""The book's widgets: the same code in JupyterLab and on the static page, without a kernel there.
+
+Each widget is one ES module with anywidget's contract and a thin Python face. In JupyterLab it is an ipywidget with
+traits to read, set and link; beside it, its output holds `<ds-widget>`, which the page's script brings to life and
+which shows a sentence with the key numbers where no script runs. The faces load on first use; none needs PyTorch.
+"""
+
+import importlib
+
+_HOMES = {
+    "timeline": "dsmini.widgets.faces",
+    "kv_calculator": "dsmini.widgets.faces",
+    "absorption": "dsmini.widgets.faces",
+    "Widget": "dsmini.widgets.base",
+}
+
+__all__ = ["Widget", "absorption", "kv_calculator", "timeline"]
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'dsmini.widgets' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})
