@@ -6,6 +6,7 @@ apart by colour-blind readers; a curve also has its own marker or dash, so colou
 
 import matplotlib.pyplot as plt
 from cycler import cycler
+from matplotlib.ticker import LogLocator, NullLocator
 
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#B3123B", "#8C4F9E", "#5A5A5A"
 
@@ -64,3 +65,11 @@ def loss_curves(curves, window=10):
     axes.set(xlabel="step", ylabel="training loss (nats per byte)")
     axes.legend()
     return axes
+
+
+def plain_log(*axes, base=10, subs=(1, 2, 5)):
+    """Label logarithmic axes (`axes.xaxis`, `axes.yaxis`) with plain numbers at subs * base^n: 1 2 5 10 20, ..."""
+    for axis in axes:
+        axis.set_major_locator(LogLocator(base, subs))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())

@@ -4,7 +4,7 @@ import { absorptionSteps, projectionFlops } from "./formulas.js";
 import { story } from "./absorption_story.js";
 
 const STATE = ["preset", "context", "step", "naive"];
-const SIDE = 3; // pixels: a box's side is this times the cube root of the dimension
+const SIDE = 2.5; // pixels: a box's side is this times the cube root of the dimension
 const THUMB = 34; // pixels: the height of the tallest small picture
 const NAIVE = [["expanded", "caches keys and values of all heads"], ["rebuilt", "rebuilds them from the latent at every step"]];
 
@@ -22,11 +22,11 @@ function render({ model, el }) {
   const naive = radios("The naive way", NAIVE, (name) => assign(model, "naive", name));
   naive.node.classList.add("dsw-span");
   const steps = stepper("Step", (index) => assign(model, "step", index + 1));
-  const list = h("ol", { class: "ab-steps" });
+  const list = stepList(story(rows[0], 1, true), (n) => assign(model, "step", n));
   const board = h("div", { class: "ab-board" });
   const verdict = h("p", { class: "dsw-verdict" });
   const said = announcer(life, { class: "dsw-sr" });
-  root.append(h("div", { class: "dsw-controls" }, preset.node, context.node, naive.node), steps.node, heading(), list, legend(hatch), board, verdict, said.node);
+  root.append(h("div", { class: "dsw-controls" }, preset.node, context.node, naive.node), steps.node, heading(), list.node, legend(hatch), board, verdict, said.node);
 
   let reach = "";
   follow(life, model, STATE, () => {
@@ -41,9 +41,7 @@ function render({ model, el }) {
     context.show(tokens);
     naive.show(variant);
     steps.show(step - 1, told.length, `${step} of ${told.length}: ${plain(told[step - 1].title)}`);
-    const focused = list.contains(document.activeElement);
-    list.replaceChildren(...stepRows(told, costs, step, hatch, (n) => assign(model, "step", n)));
-    if (focused) list.querySelector(".ab-open button").focus();
+    list.show(told, costs, step, hatch);
     const all = total(costs, told.length);
     board.replaceChildren(...boardRows(total(costs, step), all));
     verdict.textContent = conclude(all, m, tokens, variant);
@@ -91,20 +89,32 @@ function sentence(told, costs, step) {
 
 const heading = () => h("div", { class: "ab-row ab-heading", "aria-hidden": "true" }, h("span"), h("span", {}, "naive"), h("span", {}, "absorbed"));
 
-function stepRows(told, costs, current, hatch, go) {
+/** The list of steps. Its buttons stay, so that the focus does; only what is beside or below them changes. */
+function stepList(told, go) {
+  const heads = told.map((one, i) => h("button", { type: "button", class: "ab-head", onclick: () => go(i + 1) }, h("span", { class: "ab-number" }, String(i + 1)), h("span", {}, rich(one.title))));
+  const items = heads.map((head) => h("li", {}, head));
+  const show = (told, costs, current, hatch) => {
+    const pairs = halves(told, costs, current, hatch);
+    items.forEach((item, i) => {
+      const open = i + 1 === current;
+      item.className = `ab-step ${open ? "ab-open" : i + 1 < current ? "ab-row ab-done" : "ab-row ab-next"}`;
+      heads[i].setAttribute("aria-expanded", String(open));
+      while (item.lastChild !== heads[i]) item.lastChild.remove();
+      item.append(...(open ? [h("div", { class: "ab-pair" }, pairs[i])] : pairs[i]));
+    });
+  };
+  return { node: h("ol", { class: "ab-steps" }, items), show };
+}
+
+/** For each step, what stands on the naive and on the absorbed side: large for the current one, small for the rest. */
+function halves(told, costs, current, hatch) {
   const heights = told.flatMap((one) => [one.naive, one.absorbed]).flatMap((side) => side.picture.map((item) => edge(item.rows || 1)));
   const small = Math.min(0.5, THUMB / Math.max(...heights));
   const most = (what) => Math.max(...costs.flatMap((cost) => [cost.naive[what], cost.absorbed[what]]));
   const peak = { flops: most("flops"), bytes: most("bytes") };
-  return told.map((one, i) => {
-    const open = i + 1 === current;
-    const head = h("button", { type: "button", class: "ab-head", "aria-expanded": String(open), onclick: () => go(i + 1) },
-      h("span", { class: "ab-number" }, String(i + 1)), h("span", {}, rich(one.title)));
-    const half = (side) => (open ? openHalf(side, one[side], costs[i][side], hatch) : closedHalf(side, one[side], costs[i][side], peak, small, hatch));
-    const state = open ? "ab-open" : i + 1 < current ? "ab-row ab-done" : "ab-row ab-next";
-    const halves = [half("naive"), half("absorbed")];
-    return h("li", { class: `ab-step ${state}` }, head, open ? h("div", { class: "ab-pair" }, halves) : halves);
-  });
+  return told.map((one, i) => ["naive", "absorbed"].map((side) => (i + 1 === current
+    ? openHalf(side, one[side], costs[i][side], hatch)
+    : closedHalf(side, one[side], costs[i][side], peak, small, hatch))));
 }
 
 function openHalf(side, told, cost, hatch) {
@@ -128,7 +138,7 @@ const edge = (n) => Math.max(4, SIDE * Math.cbrt(n));
 /** The tensors of a step in a row, sides growing with the cube root of the dimension. Labels only at full size. */
 function picture(items, scale, hatch) {
   const large = scale === 1;
-  const gap = large ? 10 : 3;
+  const gap = large ? 8 : 3;
   const letters = (text) => plain(text).length * 6.7;
   let end = 0;
   const placed = items.map((item) => {

@@ -1,0 +1,109 @@
+"""A browser for the widget tests: the system's Chromium, without network.
+
+Where Chromium is missing these tests are skipped with a loud reason; under CI they fail instead.
+"""
+
+import os
+import shutil
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import dsmini
+from dsmini import widgets
+from dsmini.widgets.bundle import bundle
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+MINI = dsmini.ModelConfig(
+    hidden_size=128, num_hidden_layers=4, num_attention_heads=4, q_lora_rank=48, kv_lora_rank=32, qk_nope_head_dim=16,
+    qk_rope_head_dim=8, v_head_dim=16, max_position_embeddings=1024,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")  # not the session: two of Playwright's loops cannot be open at once
+def browser():
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None or find_spec("playwright") is None:
+        reason = f"WIDGETS NOT TESTED IN A BROWSER: playwright and Chromium are needed (looked for {', '.join(NAMES)})"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        warnings.warn(reason, stacklevel=1)
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """A page with all the widgets, one of them twice, under the theme's own style sheets."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "widgets.js").write_text(bundle(), encoding="utf-8")
+    sheets = [
+        *_folder_of("pydata_sphinx_theme").rglob("pydata-sphinx-theme.css"),
+        *_folder_of("sphinx_book_theme").rglob("sphinx-book-theme.css"),
+        Path(__file__).parents[2] / "book" / "_assets" / "widgets.css",
+    ]
+    assert len(sheets) == 3
+    links = "".join(f'<link rel="stylesheet" href="{sheet.as_uri()}">' for sheet in sheets)
+    shown = [
+        widgets.timeline(),
+        widgets.kv_calculator(),
+        widgets.absorption(models={"V3": dsmini.PRESETS["deepseek-v3"], "mini": MINI}),
+        widgets.kv_calculator(preset="llama-3-70b", context=4096),
+    ]
+    outputs = "".join(
+        f'<div class="cell_output"><div class="output text_html">{w.to_html()}</div></div>' for w in shown
+    )
+    (folder / "page.html").write_text(
+        '<!DOCTYPE html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>Widgets</title>'
+        f'<meta name="viewport" content="width=device-width,initial-scale=1">{links}<script defer src="widgets.js">'
+        f'</script></head><body style="display: block"><main class="bd-content" style="display: block">'
+        f'<article class="bd-article">{outputs}</article></main></body></html>',
+        encoding="utf-8",
+    )
+    return folder
+
+
+def _folder_of(package):
+    return Path(find_spec(package).origin).parent
+
+
+@pytest.fixture
+def new_page(browser):
+    """A maker of pages that fail the test when the console shows an error or a page asks for the network."""
+    contexts, complaints = [], []
+
+    def make(**options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: _local(request) or complaints.append(request.url))
+        page.complaints = complaints
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+def _local(request):
+    return request.url.startswith(("file:", "blob:", "data:", "about:"))
+
+
+@pytest.fixture
+def page(new_page, folder):
+    page = new_page(viewport={"width": 900, "height": 900})
+    page.goto((folder / "page.html").as_uri())
+    return page
