@@ -156,8 +156,8 @@ class ModelConfig:
             _check(self.q_lora_rank is not None, "q_lora_rank", None, "a number: the indexer reads the query latent")
 
     def _check_experts(self):
-        if self.n_routed_experts is None:
-            return
+        if self.n_routed_experts is None or self.first_k_dense_replace >= self.num_hidden_layers:
+            return  # no layer has experts, whatever other libraries fill in
         for name in ("moe_intermediate_size", "num_experts_per_tok"):
             _check(getattr(self, name) is not None, name, None, "a number, since n_routed_experts is set")
         experts, groups = self.n_routed_experts, self.n_group

@@ -58,7 +58,7 @@ function rope({ num_attention_heads: H, qk_rope_head_dim: r }, S, full) {
       picture: full ? [box("flow", "q^{R}", H, r), dot, box("cache", "k^{R}", S, H * r), ...scores] : shared,
     },
     absorbed: {
-      text: "The rotary key keeps its own place in the cache. Rotated latents would put the rotation between W^{UQ} and W^{UK}, and nothing could be absorbed.",
+      text: "The rotary key keeps its own place in the cache. Rotated content keys would put the rotation between W^{UQ} and W^{UK}, and nothing could be absorbed.",
       picture: shared,
     },
   };
