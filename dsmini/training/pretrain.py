@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings:
-    """One training budget. learning_rate is the peak; it falls to a tenth by the last step."""
+    """One training budget. learning_rate is the peak; it falls to about a tenth."""
 
     steps: int = 200
     batch_size: int = 16
@@ -50,7 +50,7 @@ def next_token_loss(model, inputs, targets):
 
 
 def learning_rate_at(step, settings):
-    """Linear warm-up to the peak, then a cosine to a tenth of it at the last step."""
+    """Linear warm-up to the peak, then a cosine that would reach a tenth of it one step after the last."""
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
     done = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)

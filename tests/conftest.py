@@ -1,0 +1,14 @@
+"""One thread, reproducible property tests, and the tests' own helpers (`tiny`, `parity/...`) importable by name."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read when PyTorch is imported: small models only lose time to more threads
+
+from hypothesis import settings  # noqa: E402
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "parity")]
+
+settings.register_profile("dsmini", derandomize=True, deadline=None, database=None, max_examples=20)
+settings.load_profile("dsmini")

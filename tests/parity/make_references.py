@@ -1,0 +1,89 @@
+"""Make the stored references of `dsmini.reference`: python tests/parity/make_references.py
+
+Each one is a tiny random model of another library, run in float64: its config, weights, inputs and outputs. The
+weights are float32 numbers (so the file stays small), which float64 holds exactly. Needs the extra `parity`.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors.torch import save
+from transformers import DeepseekV3Config
+from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3Attention, DeepseekV3RotaryEmbedding
+from true_float64 import TrueFloat64
+
+FOLDER = Path(__file__).resolve().parents[2] / "dsmini" / "reference"
+
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 40.0, "beta_fast": 32.0, "beta_slow": 1.0,
+        "mscale": 1.0, "mscale_all_dim": 1.0, "original_max_position_embeddings": 64}  # fmt: skip
+
+
+def deepseek_v3_attention():
+    """One MLA layer with query compression and YaRN, 2 rows of 24 tokens: (config, weights, inputs)."""
+    config = DeepseekV3Config(
+        hidden_size=64, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=4, vocab_size=97,
+        intermediate_size=96, first_k_dense_replace=1, q_lora_rank=24, kv_lora_rank=16, qk_nope_head_dim=16,
+        qk_rope_head_dim=8, v_head_dim=12, max_position_embeddings=40 * 64, rope_parameters=YARN,
+    )  # fmt: skip
+    random = torch.Generator().manual_seed(20241226)
+    weights = {}
+    for name, weight in DeepseekV3Attention(config, layer_idx=0).state_dict().items():
+        noise = torch.randn(weight.shape, generator=random)
+        gain = 0.8 if name == "o_proj.weight" else 1.5  # outputs of size 1, attention far from uniform
+        weights[name] = 1 + 0.1 * noise if weight.dim() == 1 else gain * weight.shape[1] ** -0.5 * noise
+    x = torch.randn(2, 24, config.hidden_size, generator=random, dtype=torch.float64)
+    return config, weights, {"x": x, "positions": torch.arange(x.shape[1])[None]}
+
+
+def run_deepseek_v3_attention(config, weights, inputs):
+    """What transformers answers: {"y": (B, T, D) float64}."""
+    config._attn_implementation = "eager"
+    attention = DeepseekV3Attention(config, layer_idx=0).double().eval()
+    attention.load_state_dict(weights)
+    rope = DeepseekV3RotaryEmbedding(config)  # made out here: inverse frequencies are float32 in every precision
+    length = inputs["x"].shape[1]
+    causal = torch.full((length, length), float("-inf"), dtype=torch.float64).triu(1)[None, None]
+    with torch.no_grad(), TrueFloat64():
+        y, _ = attention(inputs["x"], rope(inputs["x"], inputs["positions"]), causal)
+    return {"y": y}
+
+
+REFERENCES = {"deepseek_v3_attention": (deepseek_v3_attention, run_deepseek_v3_attention)}
+
+
+def with_sorted_header(data):
+    """The same safetensors file with its metadata in alphabetical order: the library's order is another every time."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode().ljust(end - 8)
+    assert len(text) == end - 8
+    return data[:8] + text + data[end:]
+
+
+def write(name, folder=FOLDER):
+    """Make the reference `name` and put it into its file, atomically."""
+    make, run = REFERENCES[name]
+    config, weights, inputs = make()
+    groups = {"weights": weights, "inputs": inputs, "outputs": run(config, weights, inputs)}
+    tensors = {f"{group}/{key}": tensor.contiguous() for group in groups for key, tensor in groups[group].items()}
+    metadata = {
+        "config": json.dumps(config.to_dict(), sort_keys=True),
+        "made_by": f"transformers {transformers.__version__}",
+    }
+    data = with_sorted_header(save(tensors, metadata))
+    path = Path(folder) / f"{name}.safetensors"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+    return path
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for name in REFERENCES:
+        path = write(name)
+        print(f"{path.relative_to(FOLDER.parents[1])}: {path.stat().st_size:,} bytes")
