@@ -18,6 +18,7 @@ BUILD = $(BIN)/jupyter-book build . --path-output . -W --keep-going --all
 
 .PHONY: book test lab sync notebooks lock clean lint unit chapters site browser
 .DEFAULT_GOAL := book
+.NOTPARALLEL:
 
 $(VENV)/.python:
 	@$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 'Python 3.11 or newer is needed, but \
@@ -43,18 +44,13 @@ ifeq ($(SERVE),0)
 	@echo "== The book is in $(HTML)/index.html"
 else
 	@echo "== Read the book at http://localhost:$(PORT)/    (Ctrl+C stops the server)"
-	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(HTML) 2> /dev/null || true
+	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(HTML)
 endif
 
 # One thread: on a shared machine more threads only burn CPU seconds, and the recorded costs assume it.
 test notebooks unit chapters browser: export OMP_NUM_THREADS = 1
 
-test:
-	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory unit
-	@$(MAKE) --no-print-directory chapters
-	@$(MAKE) --no-print-directory site
-	@$(MAKE) --no-print-directory browser
+test: lint unit chapters site browser
 	@echo "== All tests passed"
 
 lint: $(VENV)/.test
@@ -79,8 +75,10 @@ browser: $(VENV)/.test
 	@echo "== 5/5 The pages in a browser"
 	$(BIN)/python -m pytest tests/browser
 
+# JupyterLab would look for its own updates and news; nothing in this book reaches the network.
 lab: $(VENV)/.book
-	$(BIN)/jupyter lab chapters
+	$(BIN)/jupyter lab chapters \
+	  --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 sync: $(VENV)/.book
 	$(BIN)/python book/_tools/sync.py write
