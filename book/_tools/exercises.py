@@ -9,8 +9,10 @@ import json
 import re
 from dataclasses import dataclass
 
-BLOCK = re.compile(r"^(?P<fence>:{3,}|`{3,})\{(?P<kind>exercise|solution)\} *(?P<title>[^\n]*)\n(?P<body>.*?)^(?P=fence) *$",
-                   re.DOTALL | re.MULTILINE)  # fmt: skip
+BLOCK = re.compile(
+    r"^(?P<fence>:{3,}|`{3,})\{(?P<kind>exercise|solution)\} *(?P<title>[^\n]*)\n(?P<body>.*?)^(?P=fence) *$",
+    re.DOTALL | re.MULTILINE,
+)
 LABEL = re.compile(r"^:label: *(\S+)", re.MULTILINE)
 PYTHON = re.compile(r"^(```|~~~)python\n(.*?)^\1 *$", re.DOTALL | re.MULTILINE)
 DIFFICULTY = re.compile(r"★{1,3} \d+ minutes\.")
