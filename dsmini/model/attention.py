@@ -14,21 +14,23 @@ from dsmini.model.layers import apply_rope
 def attend(q, k, v, scale, mask=None):
     """Softmax attention with G key/value heads shared by H query heads.
 
-    q: (B, H, T, d_k)   k: (B, G, S, d_k)   v: (B, G, S, d_v)   returns (B, H, T, d_v).   Vaswani et al. 2017, eq. 1.
-    mask: (B or 1, 1, T, S) bool, True where a query may look. Without one, T = S is causal and T = 1 sees everything.
+    q: (B, H, T, d_k)   k: (B, G, S, d_k)   v: (B, G, S, d_v)   returns (B, H, T, d_v).
+    mask: (B or 1, 1, T, S) bool, True where a query may look. Without one, T = S is causal and
+    T = 1 sees everything. Vaswani et al. 2017, eq. 1.
     """
-    causal = mask is None and q.shape[2] > 1
-    if q.shape[2] == 1 and mask is None and q.shape[1] != k.shape[1]:
+    causal, shared = mask is None and q.shape[2] > 1, q.shape[1] != k.shape[1]
+    if q.shape[2] == 1 and mask is None and shared:
         # One query a head: heads that share keys are rows of one small matrix product.
         grouped = q.reshape(q.shape[0], k.shape[1], -1, q.shape[-1])  # (B, G, H/G, d_k)
         return attend_padded(grouped, k, v, scale).reshape(q.shape[0], q.shape[1], 1, -1)
-    return attend_padded(q, k, v, scale, attn_mask=mask, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1])
+    return attend_padded(q, k, v, scale, attn_mask=mask, is_causal=causal, enable_gqa=shared)
 
 
 def attend_padded(q, k, v, scale, **options):
-    """PyTorch's fused attention, with v zero-padded to the keys' width (or they to its) and the padding cut off.
+    """PyTorch's fused attention, with v zero-padded to the keys' width (or they to its).
 
-    Its CPU kernel takes the slow path, L x L scores per head in memory, whenever the widths differ, as MLA's do.
+    Its CPU kernel takes the slow path, L x L scores per head in memory, whenever the widths
+    differ, as MLA's do. The padding is cut off the result.
     """
     d_k, d_v = q.shape[-1], v.shape[-1]
     if d_v < d_k:
@@ -39,10 +41,10 @@ def attend_padded(q, k, v, scale, **options):
 
 
 class Attention(nn.Module):
-    """Multi-head (G = H), grouped-query (1 < G < H) or multi-query (G = 1) attention with RoPE.
+    """Multi-head (G = H), grouped-query (1 < G < H) or multi-query (G = 1) attention.
 
-    forward(x, rope, mask=None, cache=None): x (B, T, D), rope the (cos, sin) of the tokens' positions,
-    mask as in `attend`, cache one layer of a `FullCache` -> (B, T, D).
+    forward(x, rope, mask=None, cache=None): x (B, T, D), rope the (cos, sin) of the tokens'
+    positions, mask as in `attend`, cache one layer of a `FullCache` -> (B, T, D).
     """
 
     def __init__(self, config):

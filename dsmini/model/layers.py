@@ -44,16 +44,20 @@ class SwiGLU(nn.Module):
 
 
 def rope_frequencies(dim, theta=10000.0):
-    """Angles per position of the dim/2 pairs: theta^(-2i/dim), float32, (dim/2,). Su et al. 2021, section 3.2.2."""
+    """Angles per position of the dim/2 pairs: theta^(-2i/dim). Su et al. 2021, section 3.2.2.
+
+    Returns (dim/2,), float32.
+    """
     return 1.0 / theta ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
 
 
 def yarn_ramp(dim, theta, scaling):
-    """How far each pair is interpolated: 0 keeps its frequency, 1 divides it by `factor`. (dim/2,), float32.
+    """How far each pair is interpolated: 0 keeps its frequency, 1 divides it by `factor`.
 
-    A pair that turns more than `beta_fast` times over the original context already knows every position and is
-    kept; one that turns less than `beta_slow` times would see angles it never met, so it is slowed down. Between
-    the two the ramp is linear in the pair's index. Peng et al. 2023, section 3.2.
+    A pair that turns more than `beta_fast` times over the original context already knows
+    every position and is kept; one that turns less than `beta_slow` times would see angles it
+    never met, so it is slowed down. Between the two the ramp is linear in the pair's index.
+    Returns (dim/2,), float32. Peng et al. 2023, section 3.2.
     """
 
     def pair_that_turns(times):
@@ -66,27 +70,32 @@ def yarn_ramp(dim, theta, scaling):
     low, high = max(low, 0), min(high, dim - 1)
     if low == high:
         high += 0.001  # a step, without dividing by zero
-    return ((torch.arange(dim // 2, dtype=torch.float32) - low) / (high - low)).clamp(0, 1)
+    pairs = torch.arange(dim // 2, dtype=torch.float32)
+    return ((pairs - low) / (high - low)).clamp(0, 1)
 
 
 def yarn_frequencies(dim, theta, scaling):
-    """RoPE frequencies for a context `scaling.factor` times longer: (dim/2,), float32. Peng et al. 2023, eq. 13."""
+    """RoPE frequencies for a context `scaling.factor` times longer. Peng et al. 2023, eq. 13.
+
+    Returns (dim/2,), float32.
+    """
     wavelength = theta ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
     kept = 1 - yarn_ramp(dim, theta, scaling)
     return 1.0 / (scaling.factor * wavelength) * (1 - kept) + 1.0 / wavelength * kept
 
 
 def yarn_mscale(factor, mscale=1.0):
-    """YaRN's temperature: 0.1 * mscale * ln(factor) + 1, and 1 where nothing is stretched. Peng et al. 2023, eq. 15."""
+    """YaRN's temperature, 1 where nothing is stretched. Peng et al. 2023, eq. 15."""
     return 1.0 if factor <= 1 else 0.1 * mscale * math.log(factor) + 1.0
 
 
 def yarn_factors(scaling):
     """The two places where YaRN's temperature can go: (on the whole logit, on cos and sin).
 
-    With `mscale_all_dim` (all DeepSeek configs) the logit of all dimensions is multiplied by its square, and cos and
-    sin by mscale / mscale_all_dim = 1. Without it only cos and sin grow, so only the rotary part of the logit does:
-    another model. Returns (1.0, 1.0) for scaling = None.
+    With `mscale_all_dim` (all DeepSeek configs) the logit of all dimensions is multiplied by
+    its square, and cos and sin by mscale / mscale_all_dim = 1. Without it only cos and sin
+    grow, so only the rotary part of the logit does: another model.
+    Returns (1.0, 1.0) for scaling = None.
     """
     if scaling is None:
         return 1.0, 1.0
@@ -95,7 +104,8 @@ def yarn_factors(scaling):
     if scaling.attention_factor is not None:
         return logit, scaling.attention_factor
     if of_rope and of_all:
-        return logit, yarn_mscale(scaling.factor, of_rope) / yarn_mscale(scaling.factor, of_all)
+        of_all = yarn_mscale(scaling.factor, of_all)
+        return logit, yarn_mscale(scaling.factor, of_rope) / of_all
     return logit, yarn_mscale(scaling.factor)
 
 
@@ -127,13 +137,12 @@ def apply_rope(x, cos, sin, interleaved=True):
     """Rotate pairs of dimensions by their position's angle.
 
     x: (B, T, H, d_r)   cos, sin: (B or 1, T, d_r/2) or (T, d_r/2)   returns (B, T, H, d_r).
-    interleaved=True pairs dimensions (0, 1), (2, 3), ... as DeepSeek's attention weights expect; False pairs
-    (i, i + d_r/2), the layout of Llama and of V3.2's indexer. Both are the same rotation up to a fixed permutation
-    of the dimensions, so a dot product only agrees if query and key use the same one.
+    interleaved=True pairs dimensions (0, 1), (2, 3), ... as DeepSeek's attention weights
+    expect; False pairs (i, i + d_r/2), the layout of Llama and of V3.2's indexer. Both are the
+    same rotation up to a fixed permutation of the dimensions, so a dot product only agrees if
+    query and key use the same one.
     """
-    cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)  # (..., T, 1, d_r/2): one rotation for all heads
-    if interleaved:
-        first, second = x[..., 0::2], x[..., 1::2]
-        return torch.stack((first * cos - second * sin, first * sin + second * cos), dim=-1).flatten(-2)
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1)
+    cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)  # (..., T, 1, d_r/2): the same for all heads
+    first, second = (x[..., 0::2], x[..., 1::2]) if interleaved else x.chunk(2, dim=-1)
+    turned = first * cos - second * sin, first * sin + second * cos
+    return torch.stack(turned, dim=-1).flatten(-2) if interleaved else torch.cat(turned, dim=-1)
