@@ -10,7 +10,7 @@ import pytest
 from notebooks import budget, cell_name, chapters, cost_line, recorded, short
 from sync import parse_marker
 
-MAX_LINES, MAX_CLASS_LINES, MAX_MEDIAN_LINES = 35, 80, 8
+MAX_LINES, MAX_CLASS_LINES, MAX_MEDIAN_LINES = 35, 80, 6
 MIN_ALT = 20
 TRACE_OF_A_MACHINE = re.compile(
     r"(?<![\w.:/-])/(?:home|root|Users|tmp|usr|opt|work|private|var|mnt|srv)/[\w.-]+"  # a path on Unix
