@@ -1,4 +1,4 @@
-"""One thread, reproducible property tests, and the tests' own helpers (`tiny`, `parity/...`) importable by name."""
+"""One thread, reproducible property tests, and the tests' own helpers (`tiny`, `chromium`, `parity/...`) importable."""
 
 import os
 import sys
@@ -10,5 +10,13 @@ from hypothesis import settings  # noqa: E402
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "parity")]
 
+import chromium  # noqa: E402
+
 settings.register_profile("dsmini", derandomize=True, deadline=None, database=None, max_examples=20)
 settings.load_profile("dsmini")
+
+
+def pytest_terminal_summary(terminalreporter):
+    if any(chromium.MISSING in str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])):
+        terminalreporter.section("BROWSER TESTS WERE SKIPPED", red=True)
+        terminalreporter.line(f"{chromium.MISSING}: widgets, dark mode and accessibility were not checked.", red=True)

@@ -1,32 +1,16 @@
 """The built book, a local server for it, and a Chromium whose network reaches nothing else."""
 
-import os
-import shutil
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import chromium
 import pytest
 import yaml
-from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
-BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge"]
-MAC_CHROME = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
-# Names resolve nowhere, so whatever a page asks of the network fails; the tests also log what it asked for.
-FLAGS = [
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-MISSING = "no Chromium or Chrome was found (on PATH, or at $CHROMIUM)"
 
 
 def pages():
@@ -41,20 +25,9 @@ def pages():
     return files(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")))
 
 
-def find_browser():
-    named = os.environ.get("CHROMIUM")
-    return named or next(filter(None, map(shutil.which, [*BROWSERS, MAC_CHROME])), None)
-
-
 def pytest_generate_tests(metafunc):
     if "name" in metafunc.fixturenames:
         metafunc.parametrize("name", pages(), scope="session")
-
-
-def pytest_terminal_summary(terminalreporter):
-    if any(MISSING in str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])):
-        terminalreporter.section("BROWSER TESTS WERE SKIPPED", red=True)
-        terminalreporter.line(f"{MISSING}: nothing about widgets, dark mode or accessibility was checked.", red=True)
 
 
 @pytest.fixture(scope="session")
@@ -80,14 +53,8 @@ def address(site):
 
 @pytest.fixture(scope="session")
 def browser():
-    executable = find_browser()
-    if executable is None:
-        # In CI nothing is skipped.
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(MISSING)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+    with chromium.launched() as browser:
         yield browser
-        browser.close()
 
 
 class Log:

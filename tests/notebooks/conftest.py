@@ -12,17 +12,20 @@ import pytest
 import exercises
 import notebooks
 
-COSTS, EXERCISES = pytest.StashKey[dict](), pytest.StashKey[list]()
+COSTS, COMPLAINTS = pytest.StashKey[dict](), pytest.StashKey[list]()
 
 
 def pytest_configure(config):
-    config.stash[COSTS], config.stash[EXERCISES] = {}, []
+    config.stash[COSTS], config.stash[COMPLAINTS] = {}, []
     teardown, compare = nbval.plugin.IPyNbFile.teardown, nbval.plugin.IPyNbCell.compare_outputs
 
     def measured_teardown(self):
         if self.kernel is not None and self.kernel.is_alive():
-            config.stash[COSTS][self.path] = notebooks.measure(self.kernel.km.provisioner.pid)
-            config.stash[EXERCISES] += exercise_complaints(self)
+            cost = config.stash[COSTS][self.path] = notebooks.measure(self.kernel.km.provisioner.pid)
+            notebook, name = nbformat.read(self.path, as_version=4), notebooks.short(self.path)
+            found = notebooks.over_recorded(name, cost, notebooks.recorded(notebook))
+            found += [f"{name}: {complaint}" for complaint in exercise_complaints(self.kernel, notebook)]
+            config.stash[COMPLAINTS] += found
         teardown(self)
 
     def tidy_compare(self, test, ref, skip_compare=None):
@@ -33,32 +36,26 @@ def pytest_configure(config):
     nbval.plugin.IPyNbCell.compare_outputs = tidy_compare
 
 
-def exercise_complaints(file):
+def exercise_complaints(kernel, notebook):
     """Do a chapter's exercises in its kernel, which holds what the chapter defined."""
-    found = exercises.exercises(nbformat.read(file.path, as_version=4))
+    found = exercises.exercises(notebook)
     if not found:
         return []
-    request, printed = file.kernel.execute_cell_input(exercises.kernel_code(found), allow_stdin=False), ""
+    request, printed = kernel.execute_cell_input(exercises.kernel_code(found), allow_stdin=False), ""
     while True:
-        message = file.kernel.get_message("iopub", timeout=120)
+        message = kernel.get_message("iopub", timeout=120)
         if message["parent_header"].get("msg_id") != request:
             continue
         if message["msg_type"] == "stream" and message["content"]["name"] == "stdout":
             printed += message["content"]["text"]
         if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
-            return [f"{notebooks.short(file.path)}: {complaint}" for complaint in exercises.complaints(printed)]
-
-
-def cost_complaints(config):
-    found = []
-    for path, cost in config.stash[COSTS].items():
-        old = notebooks.recorded(nbformat.read(path, as_version=4))
-        found += notebooks.over_recorded(notebooks.short(path), cost, old)
-    return found + notebooks.over_total(config.stash[COSTS].values())
+            return exercises.complaints(printed)
 
 
 def pytest_sessionfinish(session, exitstatus):
-    if exitstatus == pytest.ExitCode.OK and (cost_complaints(session.config) or session.config.stash[EXERCISES]):
+    stash = session.config.stash
+    stash[COMPLAINTS] += notebooks.over_total(stash[COSTS].values())
+    if exitstatus == pytest.ExitCode.OK and stash[COMPLAINTS]:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -68,5 +65,5 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.section("cost of the chapters")
     for path, cost in costs.items():
         terminalreporter.line(f"{notebooks.short(path)}: {cost}")
-    for complaint in cost_complaints(config) + config.stash[EXERCISES]:
+    for complaint in config.stash[COMPLAINTS]:
         terminalreporter.line(f"FAILED {complaint}", red=True)

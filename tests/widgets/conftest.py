@@ -1,23 +1,14 @@
-"""A browser for the widget tests: the system's Chromium, without network.
+"""A page with the widgets, outside the book, and a browser for it."""
 
-Where Chromium is missing these tests are skipped with a loud reason; under CI they fail instead.
-"""
-
-import os
-import shutil
-import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
+import chromium
 import pytest
 
 import dsmini
 from dsmini import widgets
 from dsmini.widgets.bundle import bundle
-
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 MINI = dsmini.ModelConfig(
     hidden_size=128, num_hidden_layers=4, num_attention_heads=4, q_lora_rank=48, kv_lora_rank=32, qk_nope_head_dim=16,
@@ -27,19 +18,8 @@ MINI = dsmini.ModelConfig(
 
 @pytest.fixture(scope="module")  # not the session: two of Playwright's loops cannot be open at once
 def browser():
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None or find_spec("playwright") is None:
-        reason = f"WIDGETS NOT TESTED IN A BROWSER: playwright and Chromium are needed (looked for {', '.join(NAMES)})"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        warnings.warn(reason, stacklevel=1)
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
+    with chromium.launched() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")
