@@ -15,6 +15,8 @@ import dsmini
 # config.json keys of the supported model types that change nothing in this book's models
 _MODEL_TYPES = ("deepseek_v2", "deepseek_v3", "deepseek_v32")
 _ATTENTIONS = ("mha", "gqa", "mqa", "mla")
+_SCORING = ("sigmoid", "softmax")
+_TOPK_METHODS = ("noaux_tc", "greedy", "group_limited_greedy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +162,8 @@ class ModelConfig:
             return  # no layer has experts, whatever other libraries fill in
         for name in ("moe_intermediate_size", "num_experts_per_tok"):
             _check(getattr(self, name) is not None, name, None, "a number, since n_routed_experts is set")
+        for name, known in (("scoring_func", _SCORING), ("topk_method", _TOPK_METHODS)):
+            _check(getattr(self, name) in known, name, getattr(self, name), f"one of {', '.join(known)}")
         experts, groups = self.n_routed_experts, self.n_group
         _check(groups >= 1 and experts % groups == 0, "n_group", groups, f"a divisor of n_routed_experts ({experts})")
         _check(1 <= self.topk_group <= groups, "topk_group", self.topk_group, f"between 1 and n_group ({groups})")

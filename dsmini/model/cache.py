@@ -89,6 +89,19 @@ class Cache:
             self._uniform = end if int(ends.min()) == end else None
         self._step = None
 
+    def rewind(self, lengths):
+        """Forget every row's tokens beyond `lengths`, (B,) int64: a rejected draft leaves no trace.
+
+        Nothing is moved: the slots are written again when the next tokens come.
+        Raises ValueError, naming the row, for a length that the row does not hold.
+        """
+        lengths = lengths.to(self.lengths)
+        if bool(((lengths < 0) | (lengths > self.lengths)).any()):
+            row = int(((lengths < 0) | (lengths > self.lengths)).nonzero()[0])
+            raise ValueError(f"lengths[{row}] = {int(lengths[row])}: the row holds {int(self.lengths[row])} tokens")
+        self.lengths, self._longest = lengths.clone(), int(lengths.max())
+        self._uniform = self._longest if int(lengths.min()) == self._longest else None
+
     def _refuse(self, row, held, new):
         raise CacheFullError(
             f"the cache is full: row {row} holds {held} tokens, and {new} more do not fit in max_tokens = "
@@ -124,9 +137,10 @@ class FullCache(Cache):
 
     kind = "full"
 
-    def __init__(self, config, batch_size, max_tokens, dtype=torch.float32, device=None):
+    def __init__(self, config, batch_size, max_tokens, dtype=torch.float32, device=None, num_layers=None):
         shape = (config.num_key_value_heads, config.head_dim)
-        super().__init__(config.num_hidden_layers, batch_size, max_tokens, (shape, shape), dtype, device)
+        num_layers = config.num_hidden_layers if num_layers is None else num_layers
+        super().__init__(num_layers, batch_size, max_tokens, (shape, shape), dtype, device)
 
 
 class LatentCache(Cache):
@@ -137,6 +151,7 @@ class LatentCache(Cache):
 
     kind = "latent"
 
-    def __init__(self, config, batch_size, max_tokens, dtype=torch.float32, device=None):
+    def __init__(self, config, batch_size, max_tokens, dtype=torch.float32, device=None, num_layers=None):
         shape = (config.kv_lora_rank + config.qk_rope_head_dim,)
-        super().__init__(config.num_hidden_layers, batch_size, max_tokens, (shape,), dtype, device)
+        num_layers = config.num_hidden_layers if num_layers is None else num_layers
+        super().__init__(num_layers, batch_size, max_tokens, (shape,), dtype, device)

@@ -11,7 +11,8 @@ from dsmini.config import ModelConfig, RopeScaling
 from dsmini.model.transformer import Transformer
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 61, "intermediate_size": 40,
-         "max_position_embeddings": 40 * 256, "attn_implementation": "eager"}  # fmt: skip
+         "max_position_embeddings": 40 * 256, "attn_implementation": "eager",
+         "experts_implementation": "eager"}  # fmt: skip
 MLA = {"num_key_value_heads": 4, "q_lora_rank": 14, "kv_lora_rank": 12, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8,
        "v_head_dim": 10, "first_k_dense_replace": 2}  # fmt: skip
 
