@@ -18,6 +18,8 @@ _HOMES = {
     "RopeScaling": "dsmini.config",
     "PRESETS": "dsmini.config",
     "Transformer": "dsmini.model.transformer",
+    "load_pretrained": "dsmini.model.checkpoint",
+    "save_pretrained": "dsmini.model.checkpoint",
 }
 _SUBMODULES = ("accounting", "config", "language", "model", "plots", "probes", "reference", "training", "widgets")
 
