@@ -13,7 +13,9 @@ def leak_probe(function, inputs, position=None):
     """Largest change of the outputs before `position` when everything from `position` on is edited.
 
     function: (B, T, ...) -> (B, T, ...). inputs: tokens (B, T) or vectors (B, T, D). position: T // 2 by default.
-    A causal function returns exactly 0.0. The future is edited by reversing it, so tokens stay in the vocabulary.
+    A causal function returns exactly 0.0; one with experts may return its rounding error, because how many tokens an
+    expert works on at once changes the order of its sums. The future is edited by reversing it, so tokens stay in the
+    vocabulary.
     Raises ValueError if there is no past, or if reversing the future changes nothing.
     """
     length = inputs.shape[1]

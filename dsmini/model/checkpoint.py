@@ -123,12 +123,13 @@ def _dequantize(tensors, block):
 def _fit(model, tensors, folder, dtype):
     """Put the tensors into a model on the meta device, or say all that does not fit."""
     wanted = model.state_dict()
-    loaded, used, misshapen = {}, set(), []
+    loaded, used, missing, misshapen = {}, set(), [], []
     for name, empty in wanted.items():
         parts = _names_on_disk(name, empty, model.config, tensors)
-        if parts is None:
-            continue
         used |= set(parts)
+        if lacking := [part for part in parts if part not in tensors]:
+            missing += [] if name == "lm_head.weight" and model.config.tie_word_embeddings else lacking
+            continue
         tensor = _joined(name, [tensors[part] for part in parts], empty)
         if tensor is None:
             shapes = sorted({tuple(tensors[part].shape) for part in parts})
@@ -138,8 +139,6 @@ def _fit(model, tensors, folder, dtype):
         loaded[name] = tensor.to(torch.float32 if keep else dtype)
     if model.config.tie_word_embeddings and "model.embed_tokens.weight" in loaded:
         loaded["lm_head.weight"] = loaded["model.embed_tokens.weight"]
-    spoiled = {line.split(" (")[0] for line in misshapen}
-    missing = [name for name in wanted if name not in loaded and name not in spoiled]
     unexpected = [name for name in tensors if name not in used and not _is_copy(name, tensors, model.config)]
     report = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
     if any(report.values()):
@@ -152,16 +151,13 @@ def _fit(model, tensors, folder, dtype):
 
 
 def _names_on_disk(name, empty, config, tensors):
-    """Which tensors of the checkpoint make up one of the model; None if they are not all there."""
+    """Which tensors of a checkpoint make up one of the model: itself, or the experts of a fused one, one by one."""
     name = _renamed(name, config)
-    if name in tensors:
+    stem, _, which = name.rpartition(".")
+    if name in tensors or not stem.endswith(".experts"):
         return [name]
-    if name.endswith((".experts.gate_up_proj", ".experts.down_proj")):
-        stem, _, which = name.rpartition(".")
-        kinds = ("gate", "up") if which == "gate_up_proj" else ("down",)
-        parts = [f"{stem}.{expert}.{kind}_proj.weight" for expert in range(len(empty)) for kind in kinds]
-        return parts if all(part in tensors for part in parts) else None
-    return None
+    kinds = ("gate", "up") if which == "gate_up_proj" else ("down",)
+    return [f"{stem}.{expert}.{kind}_proj.weight" for expert in range(len(empty)) for kind in kinds]
 
 
 def _joined(name, parts, empty):
@@ -180,7 +176,7 @@ def _is_copy(name, tensors, config):
     found = _LAYER.match(name)
     if not found or int(found[1]) < config.num_hidden_layers or found[2] not in _COPIES:
         return False
-    original = tensors.get(_COPIES[found[2]])
+    original = tensors.get("model.embed_tokens.weight" if config.tie_word_embeddings else _COPIES[found[2]])
     return original is not None and torch.equal(original, tensors[name])
 
 

@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 from dsmini.accounting import count_parameters, kv_cache_bytes
 from dsmini.config import PRESETS, ModelConfig
+from dsmini.model.moe import MixtureOfExperts
+from dsmini.model.mtp import multi_token_losses
 from dsmini.model.transformer import Transformer
 from dsmini.probes import gradient_census, leak_probe
 
@@ -99,7 +101,9 @@ def test_full_lengths_are_no_lengths():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_future_never_moves_the_past(name, dtype):
     model = make_model(CONFIGS[name], dtype=dtype)
-    assert leak_probe(model, make_tokens(model.config, 2, 40)) == 0.0
+    # An expert's matrix product has as many rows as tokens chose it, and the future's choice changes its rounding.
+    rounding = {torch.float32: 1e-5, torch.float64: 1e-13}[dtype] if "experts" in name else 0.0
+    assert leak_probe(model, make_tokens(model.config, 2, 40)) <= rounding
 
 
 def test_rows_do_not_see_each_other():
@@ -122,6 +126,8 @@ def test_every_parameter_learns(name):
     model = make_model(CONFIGS[name])
     tokens = make_tokens(model.config, 2, 10)
     F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()).backward()
+    assert all(name.startswith("mtp.") for name in gradient_census(model).none), "logits never depend on the MTP"
+    sum(multi_token_losses(model, model.hidden_states(tokens[:, :-1]), tokens)).backward() if model.mtp else None
     census = gradient_census(model)
     assert census.all_learn, str(census)
     assert len(census.learning) == len(list(model.parameters()))
@@ -142,12 +148,40 @@ def test_cache_takes_the_models_precision():
     assert cache.nbytes == kv_cache_bytes(CONFIGS["mla"], tokens=4)
 
 
-def test_v3_without_experts_builds_on_the_meta_device():
+def weights_by_part(model):
+    """Parameters and router biases of the main model and of its MTP modules."""
+    bias = {n: b for n, b in model.named_buffers() if n.endswith("e_score_correction_bias")}
+    sizes = {n: p.numel() for n, p in {**dict(model.named_parameters()), **bias}.items()}
+    ahead = sum(size for name, size in sizes.items() if name.startswith("mtp."))
+    return sum(sizes.values()) - ahead, ahead
+
+
+@pytest.mark.parametrize(
+    ("name", "total", "ahead"),
+    [
+        ("deepseek-v2-lite", 15_706_484_224, 0),
+        ("deepseek-v2", 235_741_434_880, 0),
+        ("deepseek-v3", 671_026_419_200, 11_610_068_224),
+    ],
+)
+def test_real_models_have_their_parameters_to_the_unit(name, total, ahead):
+    with torch.device("meta"):
+        model = Transformer(PRESETS[name])
+    count = count_parameters(PRESETS[name])
+    assert weights_by_part(model) == (total, ahead) == (count.total, count.mtp)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_count_is_what_the_model_has(name):
+    count = count_parameters(CONFIGS[name])
+    assert weights_by_part(make_model(CONFIGS[name])) == (count.total, count.mtp)
+
+
+def test_v3_without_experts_runs_on_the_meta_device():
     config = PRESETS["deepseek-v3"].replace(n_routed_experts=None, num_experts_per_tok=None, n_shared_experts=None)
     with torch.device("meta"):
         model = Transformer(config)
         logits = model(torch.zeros(2, 5, dtype=torch.int64))
-    assert sum(p.numel() for p in model.parameters()) == count_parameters(config).total
     assert logits.shape == (2, 5, 129_280) and logits.is_meta
     cache = model.new_cache(batch_size=1, max_tokens=131_072)
     assert cache.nbytes == kv_cache_bytes(config, 131_072, bytes_per_value=4)
@@ -197,11 +231,6 @@ def test_weights_carry_the_checkpoints_names():
         ({"vocab_size": None}, ValueError, "vocab_size is None"),
         ({"intermediate_size": None}, ValueError, "intermediate_size is None"),
         (
-            {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "first_k_dense_replace": 1},
-            NotImplementedError,
-            "mixture-of-experts .* chapter 3",
-        ),
-        (
             {"q_lora_rank": 8, "index_n_heads": 2, "index_head_dim": 8, "index_topk": 4},
             NotImplementedError,
             "indexer.* chapter 10",
@@ -211,6 +240,25 @@ def test_weights_carry_the_checkpoints_names():
 def test_model_that_cannot_be_built_is_refused(changes, error, message):
     with pytest.raises(error, match=message):
         Transformer(CONFIGS["mla"].replace(**changes))
+
+
+def test_first_layers_are_dense_and_the_rest_has_experts():
+    model = make_model(CONFIGS["mla, experts, MTP"].replace(num_hidden_layers=4, first_k_dense_replace=2))
+    kinds = [isinstance(layer.mlp, MixtureOfExperts) for layer in model.model.layers]
+    assert kinds == [False, False, True, True]
+    assert isinstance(model.mtp[0].block.mlp, MixtureOfExperts), "an MTP module's layer comes after the last one"
+
+
+def test_mtp_that_is_not_there_is_refused():
+    model = make_model(CONFIGS["mla, experts, MTP"])
+    tokens = make_tokens(model.config, 2, 5)
+    hidden = model.hidden_states(tokens)
+    with pytest.raises(ValueError, match="depth = 1: this model has 1 multi-token-prediction modules"):
+        model.predict_ahead(hidden, tokens, depth=1)
+    with pytest.raises(ValueError, match=r"expected \(B, T, D\) and \(B, T\), got \(2, 5, 32\) and \(2, 4\)"):
+        model.predict_ahead(hidden, tokens[:, 1:])
+    with pytest.raises(ValueError, match="a latent cache of 2 layers, but this model needs a latent cache of 1"):
+        model.predict_ahead(hidden, tokens, model.new_cache(2, 5))
 
 
 def test_experts_that_no_layer_has_are_no_experts():
