@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import difference
 from torch.nn import functional as F
-from twins import YARN, llama, make_twins, our_logits, precision, rope, their_logits, tokens_for, v2, v3
+from twins import EXPERTS, YARN, llama, make_twins, our_logits, precision, rope, their_logits, tokens_for, v2, v3
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5}
 PREFILL_AND_DECODE = (17, 24, *range(25, 41))  # a prompt, one more chunk, then token by token
@@ -39,6 +39,14 @@ CONFIGS = {
     "v2": v2(),
     "v2-lite, YaRN": v2(q_lora_rank=None, rope_parameters=rope(mscale=0.707, mscale_all_dim=0.707)),
     "v2, biases": v2(attention_bias=True, rope_parameters=YARN),
+    "v3, experts": v3(**EXPERTS),
+    "v3, experts everywhere": v3(**{**EXPERTS, "first_k_dense_replace": 0}, rope_parameters=YARN),
+    "v3, experts without groups": v3(**{**EXPERTS, "n_group": 1, "topk_group": 1}),
+    "v3, all groups kept": v3(**{**EXPERTS, "topk_group": 4}),
+    "v3, raw expert weights": v3(**EXPERTS, norm_topk_prob=False),
+    "v3, all experts": v3(**{**EXPERTS, "num_experts_per_tok": 16, "topk_group": 4}),
+    "v2, greedy experts": v2(**EXPERTS),
+    "v2, experts from groups": v2(**EXPERTS, topk_method="group_limited_greedy", rope_parameters=YARN),
     "llama, mha": llama(num_key_value_heads=4),
     "llama, gqa": llama(),
     "llama, mqa": llama(num_key_value_heads=1),
@@ -60,7 +68,9 @@ def test_logits_are_equal_in_float64(name):
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("name", ["v3", "v3, YaRN", "v3, plain queries", "v3, plain queries, YaRN", "v2", "llama, gqa"])
+@pytest.mark.parametrize("name", [
+    "v3", "v3, YaRN", "v3, plain queries", "v3, plain queries, YaRN", "v2", "llama, gqa", "v3, experts",
+    "v2, experts from groups"])  # fmt: skip
 def test_prefill_and_decode_are_equal_in_both_precisions(name, dtype, seed):
     theirs, ours = make_twins(CONFIGS[name], seed, dtype)
     tokens = tokens_for(ours)
@@ -70,7 +80,9 @@ def test_prefill_and_decode_are_equal_in_both_precisions(name, dtype, seed):
         assert difference(our_logits(ours, tokens, ends), their_logits(theirs, tokens, ends)) <= TOLERANCE[dtype]
 
 
-@pytest.mark.parametrize("name", ["v3", "v3, YaRN", "v3, biases, plain queries", "v2, biases", "llama, gqa"])
+@pytest.mark.parametrize("name", [
+    "v3", "v3, YaRN", "v3, biases, plain queries", "v2, biases", "llama, gqa", "v3, experts everywhere",
+    "v3, raw expert weights", "v2, experts from groups"])  # fmt: skip
 def test_gradients_are_equal(name):
     theirs, ours = make_twins(CONFIGS[name])
     tokens = tokens_for(ours)

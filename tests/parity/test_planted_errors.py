@@ -10,11 +10,13 @@ import pytest
 import torch
 from tiny import difference
 from torch import nn
-from twins import YARN, make_twins, our_logits, their_logits, tokens_for, v3
+from torch.nn import functional as F
+from twins import EXPERTS, YARN, make_twins, our_logits, their_logits, tokens_for, v3
 
-from dsmini.model import layers
+from dsmini.model import layers, moe
 from dsmini.model.layers import RotaryEmbedding, apply_rope, yarn_mscale
 from dsmini.model.mla import LatentAttention
+from dsmini.model.moe import Router, Routing
 
 DECODE = (10, *range(11, 41))
 
@@ -145,6 +147,103 @@ PLANTED = {
     "frequencies without YaRN": no_yarn_frequencies,
     "decoding one position late": positions_from_one_when_decoding,
 }
+
+
+# ---- experts ------------------------------------------------------------------------------------------------------
+
+
+def routers(model):
+    return [module for module in model.modules() if isinstance(module, Router)]
+
+
+def with_router(planted, **fields):
+    def plant(model, monkeypatch):
+        for router in routers(model):
+            router.__class__ = planted
+            vars(router).update(fields)
+
+    return plant
+
+
+class WeightsFromBiasedScores(Router):
+    def forward(self, x):
+        experts, _, scores = super().forward(x)
+        weights = (scores + self.e_score_correction_bias).gather(-1, experts)
+        return Routing(experts, weights / weights.sum(-1, keepdim=True) * self.scale, scores)
+
+
+class ChosenWithoutTheBias(Router):
+    def forward(self, x):
+        bias = self.e_score_correction_bias
+        self.e_score_correction_bias = torch.zeros_like(bias)
+        routing = super().forward(x)
+        self.e_score_correction_bias = bias
+        return routing
+
+
+def groups_masked_with_zero(model, monkeypatch):
+    def select(scores, k, n_group=1, topk_group=1, group_by="top2"):
+        groups = scores.unflatten(-1, (n_group, -1))
+        best = groups.topk(2, dim=-1).values.sum(-1).topk(topk_group, dim=-1).indices
+        kept = torch.zeros(groups.shape[:-1], dtype=torch.bool).scatter_(-1, best, True)
+        return groups.masked_fill(~kept[..., None], 0.0).flatten(-2).topk(k, dim=-1).indices
+
+    for router in routers(model):  # as training may leave it: the best experts of a token may score below zero
+        assert (router.e_score_correction_bias < 0).all()
+    monkeypatch.setattr(moe, "select_experts", select)
+
+
+def up_before_gate(model, monkeypatch):
+    original = moe.expert_forward
+    swapped = lambda x, gate_up, down: original(x, torch.cat(gate_up.chunk(2)[::-1]), down)  # noqa: E731
+    monkeypatch.setattr(moe, "expert_forward", swapped)
+
+
+def relu_experts(model, monkeypatch):
+    def forward(x, gate_up, down):
+        gate, up = F.linear(x, gate_up).chunk(2, dim=-1)
+        return F.linear(F.relu(gate) * up, down)
+
+    monkeypatch.setattr(moe, "expert_forward", forward)
+
+
+def no_shared_experts(model, monkeypatch):
+    for module in model.modules():
+        if isinstance(module, moe.MixtureOfExperts):
+            del module.shared_experts
+
+
+def first_layer_has_experts(model, monkeypatch):
+    model.model.layers[0].mlp = model.model.layers[1].mlp
+
+
+PLANTED_IN_EXPERTS = {
+    "weights from biased scores": with_router(WeightsFromBiasedScores),
+    "chosen without the bias": with_router(ChosenWithoutTheBias),
+    "softmax in place of sigmoid": with_router(Router, sigmoid=False),
+    "no scaling factor": with_router(Router, scale=1.0),
+    "weights not normalised": with_router(Router, normalise=False),
+    "no groups": with_router(Router, n_group=1, topk_group=1),
+    "a group counts its best expert alone": with_router(Router, group_by="max"),
+    "groups masked with zero": groups_masked_with_zero,
+    "up before gate": up_before_gate,
+    "ReLU experts": relu_experts,
+    "no shared experts": no_shared_experts,
+    "experts in the dense layer": first_layer_has_experts,
+}
+
+
+@pytest.mark.parametrize("mistake", PLANTED_IN_EXPERTS)
+def test_planted_mistake_in_the_experts_breaks_parity(mistake, monkeypatch):
+    theirs, ours = make_twins(v3(**EXPERTS))
+    for model in (theirs, ours):
+        bias = model.model.layers[1].mlp.gate.e_score_correction_bias
+        bias -= 1.2  # all below zero, and so are most biased scores
+    tokens = tokens_for(ours)
+    expected = their_logits(theirs, tokens)
+    assert difference(our_logits(ours, tokens, DECODE), expected) <= 1e-12
+    PLANTED_IN_EXPERTS[mistake](ours, monkeypatch)
+    assert difference(our_logits(ours, tokens, DECODE), expected) > 1e-3
 
 
 @pytest.mark.parametrize("mistake", PLANTED)

@@ -4,18 +4,20 @@ import json
 
 import pytest
 import torch
-from tiny import difference, make_model
+from tiny import difference, make_model, shake
 from transformers import AutoConfig, AutoModelForCausalLM
 from twins import our_logits, their_logits, tokens_for
 
 from dsmini.accounting import count_parameters
 from dsmini.config import ModelConfig, RopeScaling
+from dsmini.model.checkpoint import load_pretrained, save_pretrained
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 61, "intermediate_size": 40,
          "kv_lora_rank": 12, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 10}  # fmt: skip
 YARN = RopeScaling(40.0, 64, mscale=0.707, mscale_all_dim=0.707)
 EXPERTS = {"n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "n_shared_experts": 1,
            "n_group": 2, "topk_group": 1}  # fmt: skip
+EAGER = {"attn_implementation": "eager", "experts_implementation": "eager"}
 
 DENSE = {
     "v3": ModelConfig(**SHAPE, q_lora_rank=14),
@@ -26,6 +28,13 @@ DENSE = {
     "v3, tied embeddings": ModelConfig(**SHAPE, tie_word_embeddings=True),
     "v2": ModelConfig(**SHAPE, model_type="deepseek_v2", rope_scaling=YARN),
 }
+WITH_EXPERTS = {
+    "v3, experts": ModelConfig(**SHAPE, **EXPERTS, q_lora_rank=14, first_k_dense_replace=1, routed_scaling_factor=2.5),
+    "v3, experts and MTP": ModelConfig(**SHAPE, **EXPERTS, q_lora_rank=14, num_nextn_predict_layers=1),
+    "v3, tied experts": ModelConfig(**SHAPE, **EXPERTS, rope_scaling=YARN, tie_word_embeddings=True),
+    "v2, experts": ModelConfig(**SHAPE, **EXPERTS, model_type="deepseek_v2", scoring_func="softmax",
+                               topk_method="group_limited_greedy", norm_topk_prob=False, first_k_dense_replace=1),
+}  # fmt: skip
 
 
 def read_by_transformers(config, folder):
@@ -42,6 +51,32 @@ def test_their_model_of_our_config_gives_our_logits(name, tmp_path):
     assert sum(p.numel() for p in theirs.parameters()) == count_parameters(DENSE[name]).total
     tokens = tokens_for(ours)
     assert difference(our_logits(ours, tokens), their_logits(theirs, tokens)) <= 1e-12
+
+
+@pytest.mark.parametrize("name", [*DENSE, *WITH_EXPERTS])
+def test_their_loader_reads_our_checkpoint(name, tmp_path):
+    ours = make_model({**DENSE, **WITH_EXPERTS}[name])
+    save_pretrained(ours, tmp_path)
+    theirs, told = AutoModelForCausalLM.from_pretrained(
+        tmp_path, dtype=torch.float64, output_loading_info=True, **EAGER
+    )
+    assert not told["missing_keys"] and not told["mismatched_keys"]
+    assert all(key.startswith("model.layers.2.") for key in told["unexpected_keys"]), "the MTP module, if there is one"
+    tokens = tokens_for(ours)
+    assert difference(our_logits(ours, tokens), their_logits(theirs.eval(), tokens)) <= 1e-12
+
+
+@pytest.mark.parametrize("shards", ["5GB", "30KB"])
+@pytest.mark.parametrize("name", [*DENSE, *WITH_EXPERTS])
+def test_our_loader_reads_their_checkpoint(name, shards, tmp_path):
+    config = read_by_transformers({**DENSE, **WITH_EXPERTS}[name], tmp_path)
+    config._experts_implementation = "eager"
+    theirs = shake(AutoModelForCausalLM.from_config(config)).eval()
+    theirs.save_pretrained(tmp_path / "theirs", max_shard_size=shards)
+    ours = load_pretrained(tmp_path / "theirs", torch.float64)
+    assert len(ours.mtp) == 0, "their model holds no MTP weights, whatever its config says"
+    tokens = tokens_for(ours)
+    assert difference(our_logits(ours, tokens), their_logits(theirs.double(), tokens)) <= 1e-12
 
 
 @pytest.mark.parametrize("name", DENSE)

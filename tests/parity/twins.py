@@ -15,6 +15,8 @@ SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "v
          "experts_implementation": "eager"}  # fmt: skip
 MLA = {"num_key_value_heads": 4, "q_lora_rank": 14, "kv_lora_rank": 12, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8,
        "v_head_dim": 10, "first_k_dense_replace": 2}  # fmt: skip
+EXPERTS = {"first_k_dense_replace": 1, "n_routed_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 12,
+           "n_shared_experts": 2, "n_group": 4, "topk_group": 2, "routed_scaling_factor": 2.5}  # fmt: skip
 
 
 def rope(**yarn):
@@ -58,7 +60,7 @@ def make_twins(config, seed=0, dtype=torch.float64):
     In float64 attention is made sharp, so that a small mistake moves the logits; float32 would lose its digits there.
     """
     theirs = shake(AutoModelForCausalLM.from_config(config), seed, gain=1.5 if dtype == torch.float64 else 1.0)
-    ours = Transformer(our_config(config))
+    ours = Transformer(our_config(config).replace(num_nextn_predict_layers=0))  # theirs has no MTP module inside
     ours.load_state_dict(theirs.state_dict())
     return theirs.to(dtype).eval(), ours.to(dtype).eval()
 
