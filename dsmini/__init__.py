@@ -20,8 +20,10 @@ _HOMES = {
     "Transformer": "dsmini.model.transformer",
     "load_pretrained": "dsmini.model.checkpoint",
     "save_pretrained": "dsmini.model.checkpoint",
+    "generate": "dsmini.inference.generate",
 }
-_SUBMODULES = ("accounting", "config", "language", "model", "plots", "probes", "reference", "training", "widgets")
+_SUBMODULES = ("accounting", "config", "inference", "language", "model", "plots", "probes", "reference", "training",
+               "widgets")  # fmt: skip
 
 __all__ = [*_HOMES, *_SUBMODULES, "edition", "facts"]
 

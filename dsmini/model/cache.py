@@ -7,6 +7,8 @@ copying everything (`torch.cat` would), and the size is known before the first t
 A step is `begin` -> every layer's `append` -> `finish`; a step that fails midway is simply not counted.
 """
 
+import copy
+
 import torch
 
 
@@ -99,7 +101,28 @@ class Cache:
         if bool(((lengths < 0) | (lengths > self.lengths)).any()):
             row = int(((lengths < 0) | (lengths > self.lengths)).nonzero()[0])
             raise ValueError(f"lengths[{row}] = {int(lengths[row])}: the row holds {int(self.lengths[row])} tokens")
-        self.lengths, self._longest = lengths.clone(), int(lengths.max())
+        self._count(lengths.clone())
+
+    def select(self, rows, max_tokens=None):
+        """A new cache that holds some rows of this one, which stays as it is.
+
+        rows: (N,) int64, in any order and as often as wanted: drops finished rows, or repeats a prompt that is to be
+        continued in several ways. max_tokens: what a row of the new cache can hold, by default as much as here.
+        Raises ValueError for a row that is not there, and where the rows hold more than max_tokens.
+        """
+        if rows.numel() == 0 or int(rows.min()) < 0 or int(rows.max()) >= self.batch_size:
+            raise ValueError(f"rows: {rows.tolist()}, expected at least one number from 0 to {self.batch_size - 1}")
+        rows = rows.to(self.lengths.device)
+        new = copy.copy(self)
+        new.batch_size, new.max_tokens = len(rows), self.max_tokens if max_tokens is None else max_tokens
+        new._count(self.lengths[rows])
+        if new.longest > new.max_tokens:
+            raise ValueError(f"max_tokens = {max_tokens}: expected {new.longest} or more, which a row holds already")
+        new.layers = [layer._select(new, rows) for layer in self.layers]
+        return new
+
+    def _count(self, lengths):
+        self.lengths, self._longest = lengths, int(lengths.max())
         self._uniform = self._longest if int(lengths.min()) == self._longest else None
 
     def _refuse(self, row, held, new):
@@ -130,6 +153,17 @@ class _LayerStore:
                 buffer.movedim(-2, 1)[rows, slots] = tensor.movedim(-2, 1)[rows, columns]
         seen = tuple(buffer[..., :end, :] for buffer in self.buffers)
         return seen if len(seen) > 1 else seen[0]
+
+    def _select(self, cache, rows):
+        """The same rows of every tensor, for a cache of its own; only what the longest row holds is copied."""
+        new = copy.copy(self)
+        new._cache, new.buffers = cache, []
+        for buffer in self.buffers:
+            *_, width = buffer.shape
+            larger = buffer.new_zeros(cache.batch_size, *buffer.shape[1:-2], cache.max_tokens, width)
+            larger[..., : cache.longest, :] = buffer[..., : cache.longest, :][rows]
+            new.buffers.append(larger)
+        return new
 
 
 class FullCache(Cache):

@@ -139,3 +139,93 @@ def test_step_that_fails_midway_is_not_counted(lengths):
 def test_sizes_of_a_cache_are_checked(sizes, message):
     with pytest.raises(ValueError, match=f"{message}: expected 1 or more"):
         make_model(CONFIGS["mla"]).new_cache(*sizes)
+
+
+def test_rewound_slots_are_written_again():
+    cache = toy(batch_size=3)
+    store(cache, [1, 2, 3], [4, 5, 6], [7, 8, 9])
+    cache.rewind(torch.tensor([3, 1, 2]))
+    assert cache.lengths.tolist() == [3, 1, 2] and cache.longest == 3
+    assert cache.begin(1).tolist() == [[3], [1], [2]]
+    assert store(cache, [10.0], [11.0], [12.0]).tolist() == [[1, 2, 3, 10], [4, 11, 6, 0], [7, 8, 12, 0]]
+
+
+def test_rows_rewound_to_one_length_are_uniform():
+    cache = toy()
+    store(cache, [1, 2, 3], [4])
+    cache.rewind(torch.tensor([1, 1]))
+    assert cache.begin(1).tolist() == [[1]] and cache.longest == 1
+    cache.rewind(torch.tensor([0, 0]))
+    assert cache.mask(cache.begin(3)) is None, "as new"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.no_grad()
+def test_rejected_drafts_leave_no_trace(name):
+    model = make_model(CONFIGS[name])
+    tokens, other = make_tokens(model.config, 3, 12), make_tokens(model.config, 3, 12, seed=1)
+    whole, cache = model(tokens), model.new_cache(batch_size=3, max_tokens=12)
+    model(tokens[:, :5], cache)
+    model(torch.cat((tokens[:, 5:7], other[:, 7:10]), dim=1), cache)  # two right tokens, then three wrong ones
+    cache.rewind(torch.tensor([5, 6, 7]))
+    for row, start in enumerate((5, 6, 7)):
+        new = torch.zeros_like(tokens[:, :4])
+        new[row] = tokens[row, start : start + 4]
+        lengths = torch.tensor([4 if i == row else 0 for i in range(3)])
+        assert difference(model(new, cache, lengths)[row], whole[row, start : start + 4]) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"), [([2, 2], r"lengths\[1\] = 2: .* 1 tokens"), ([-1, 0], r"lengths\[0\] = -1")]
+)
+def test_rewinding_forwards_is_refused(lengths, message):
+    cache = toy()
+    store(cache, [1, 2, 3], [4])
+    with pytest.raises(ValueError, match=message):
+        cache.rewind(torch.tensor(lengths))
+    assert cache.lengths.tolist() == [3, 1]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.no_grad()
+def test_selected_rows_go_on_as_if_they_were_alone(name):
+    model = make_model(CONFIGS[name])
+    tokens = make_tokens(model.config, 3, 12)
+    whole, cache = model(tokens), model.new_cache(batch_size=3, max_tokens=7)
+    model(tokens[:, :7], cache, torch.tensor([4, 6, 7]))
+    before = contents(cache)
+    rows = torch.tensor([1, 0, 1])
+    chosen = cache.select(rows, max_tokens=9)
+    assert chosen.lengths.tolist() == [6, 4, 6] and (chosen.batch_size, chosen.max_tokens) == (3, 9)
+    different = make_tokens(model.config, 3, 2, seed=1)  # the copies of row 1 part ways
+    different[:2] = torch.stack((tokens[1, 6:8], tokens[0, 4:6]))
+    logits = model(different, chosen)
+    assert difference(logits[0], whole[1, 6:8]) < 1e-12 and difference(logits[1], whole[0, 4:6]) < 1e-12
+    assert difference(logits[2], model(torch.cat((tokens[1, :6], different[2]))[None])[0, 6:]) < 1e-12
+    assert_same(before, contents(cache))
+
+
+def test_selection_may_be_smaller_and_uniform_again():
+    cache = toy(batch_size=3, max_tokens=6)
+    store(cache, [1, 2, 3, 4, 5], [6, 7], [8, 9])
+    chosen = cache.select(torch.tensor([2, 1]), max_tokens=2)
+    assert chosen.longest == 2 and chosen.layers[0].buffers[0][..., 0].tolist() == [[8, 9], [6, 7]]
+    assert cache.select(torch.tensor([2])).max_tokens == 6
+    with pytest.raises(CacheFullError):
+        chosen.begin(1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "max_tokens", "message"),
+    [
+        ([0, 2], None, r"rows: \[0, 2\], expected at least one number from 0 to 1"),
+        ([-1], None, r"rows: \[-1\]"),
+        ([], None, r"rows: \[\]"),
+        ([1, 0], 2, "max_tokens = 2: expected 3 or more"),
+    ],
+)
+def test_selection_that_cannot_be_is_refused(rows, max_tokens, message):
+    cache = toy()
+    store(cache, [1, 2, 3], [4])
+    with pytest.raises(ValueError, match=message):
+        cache.select(torch.tensor(rows, dtype=torch.int64), max_tokens)

@@ -1,0 +1,1 @@
+"""Using a model: sampling, batched generation, speculative decoding."""
