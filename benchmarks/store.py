@@ -1,12 +1,12 @@
 """Result files of the benchmarks: JSON, one measured row a line, written in one step."""
 
 import json
-import os
 import platform
 
 import torch
 
 from dsmini import __version__
+from dsmini.files import atomically
 
 
 def versions():
@@ -25,13 +25,11 @@ def processor():
 
 def write(path, conditions, rows):
     """Replace the file, so that a benchmark stopped midway never leaves half a result."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n  ".join(json.dumps(row) for row in rows)
     text = f'{{\n "conditions": {json.dumps(conditions)},\n "rows": [\n  {lines}\n ]\n}}\n'
     json.loads(text)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read(path, conditions):

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from dsmini.model.moe import expert_load, sequence_balance_loss, watch_routing
 from dsmini.model.mtp import multi_token_losses
-from dsmini.training.snapshot import load_snapshot, save_snapshot
+from dsmini.training.snapshot import describe_run, load_snapshot, save_snapshot
 
 _MAY_BE_ZERO = ("warmup_steps", "weight_decay", "mtp_weight", "bias_speed", "balance_weight")
 
@@ -109,47 +109,56 @@ def new_optimizer(model, settings):
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.95))
 
 
+def train_step(model, optimizer, windows, settings, step):
+    """Learn from some windows (B, T + 1) int64; returns the next-token loss before it, in nats.
+
+    Raises FloatingPointError, naming the step, if the loss is no longer finite.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate_at(step, settings)
+    with watch_routing(model) as routes:
+        loss, main = training_loss(model, windows, settings, routes)
+    if not torch.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss.item()} at step {step}; lower learning_rate and train again")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+    optimizer.step()
+    balance_routers(model, routes, settings.bias_speed)
+    return main
+
+
 def train(model, data, settings=None, seed=0, progress=True, on_step=None, snapshot=None, snapshot_every=100):
     """Train a model in place; returns its next-token loss at every step, a list of floats in nats.
 
-    data: (N,) int64, a text whose random windows are drawn; or a function, data(step) -> (B, T + 1) int64 windows.
+    data: (N,) int64, a text whose random windows are drawn; or a function, data(step) -> (B, T + 1) int64 windows,
+    which must give the same ones whenever it is asked.
     seed: which windows of a text are drawn (the same for every model of a comparison).
-    on_step(step, loss): called after every step, for a live plot.
+    progress: whether to show a bar; a text names it. on_step(step, loss): called after every step, for a live plot.
     snapshot: a file that keeps the run's state every `snapshot_every` steps and at the end. If it is there, the run
     goes on from it, to the same end as if it had not stopped; a caller that has stored the result deletes it.
     Raises FloatingPointError, naming the step, if the loss is no longer finite; ValueError for a snapshot of another
     run.
     """
+    if snapshot_every < 1:
+        raise ValueError(f"snapshot_every = {snapshot_every!r}: expected 1 or more steps")
     settings = settings or TrainingSettings()
     generator = torch.Generator().manual_seed(seed)
     optimizer = new_optimizer(model, settings)
-    run = {**dataclasses.asdict(settings), "seed": seed}
+    run = snapshot and describe_run(model, data, settings, seed)
     losses = []
-    if snapshot is not None and Path(snapshot).exists():
+    if snapshot and Path(snapshot).exists():
         losses = load_snapshot(snapshot, run, model, optimizer, generator)
     model.train()
-    steps = tqdm(
-        range(len(losses), settings.steps), "training", settings.steps, initial=len(losses), disable=not progress,
-        leave=False,
-    )  # fmt: skip
-    for step in steps:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, settings)
+    name, done = progress if isinstance(progress, str) else "training", len(losses)
+    bar = tqdm(range(done, settings.steps), name, settings.steps, initial=done, disable=not progress, leave=False)
+    for step in bar:
         windows = data(step) if callable(data) else _windows_of(data, settings, generator)
-        with watch_routing(model) as routes:
-            loss, main = training_loss(model, windows, settings, routes)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss.item()} at step {step}; lower learning_rate and train again")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
-        optimizer.step()
-        balance_routers(model, routes, settings.bias_speed)
-        losses.append(main)
-        if snapshot is not None and (len(losses) % snapshot_every == 0 or len(losses) == settings.steps):
-            save_snapshot(snapshot, run, model, optimizer, generator, losses)
+        losses.append(train_step(model, optimizer, windows, settings, step))
         if on_step is not None:
-            on_step(step, main)
+            on_step(step, losses[-1])
+        if snapshot and (len(losses) % snapshot_every == 0 or len(losses) == settings.steps):
+            save_snapshot(snapshot, run, model, optimizer, generator, losses)
     model.eval()
     return losses
 

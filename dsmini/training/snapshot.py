@@ -5,17 +5,38 @@ random generator, the losses so far. No pickle. The file also holds what the run
 another run is refused instead of being continued by mistake.
 """
 
+import dataclasses
+import hashlib
 import json
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from dsmini.files import atomically
 
 
+def describe_run(model, data, settings, seed):
+    """What a run was asked to do, as a flat dict for JSON; two runs that differ here may not share a snapshot.
+
+    The weights that it starts from are not part of it: who trains on in the same notebook after an interrupt hands in
+    a model that has already learned something.
+    """
+    example = data(0) if callable(data) else data
+    config = {f"config.{key}": value for key, value in dataclasses.asdict(model.config).items() if value is not None}
+    run = {
+        **dataclasses.asdict(settings),
+        **config,
+        "seed": seed,
+        "data": hashlib.sha256(example.cpu().numpy().tobytes()).hexdigest()[:16],
+        "trainable parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "precision": str(model.lm_head.weight.dtype).removeprefix("torch."),
+    }
+    return json.loads(json.dumps(run))
+
+
 def save_snapshot(path, run, model, optimizer, generator, losses):
-    """Write the state after len(losses) steps to `path`, in one step. run: a dict that describes the run, for JSON."""
+    """Write the state after len(losses) steps to `path`, in one step. run: from `describe_run`."""
     tensors = {f"model/{name}": tensor.detach().clone() for name, tensor in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": torch.as_tensor(value).clone() for key, value in state.items()}
@@ -28,16 +49,12 @@ def save_snapshot(path, run, model, optimizer, generator, losses):
 def load_snapshot(path, run, model, optimizer, generator):
     """Put model, optimizer and generator into the state of `path`; returns the losses so far.
 
-    Raises ValueError, naming what differs, for the snapshot of another run.
+    Raises ValueError for a file that is not a whole snapshot, and, naming what differs, for that of another run.
     """
-    with safe_open(path, framework="pt") as file:
-        stored = json.loads(file.metadata()["run"])
-        run = json.loads(json.dumps(run))
-        if differing := sorted(key for key in {*run, *stored} if run.get(key) != stored.get(key)):
-            found = ", ".join(f"{key} = {stored.get(key)!r} there, {run.get(key)!r} here" for key in differing)
-            raise ValueError(f"{path}: a snapshot of another run ({found}); delete it to start afresh")
-        names = file.keys()
-        tensors = {name: file.get_tensor(name) for name in names}
+    stored, tensors = _read(path)
+    if differing := sorted(key for key in {*run, *stored} if run.get(key) != stored.get(key)):
+        found = ", ".join(f"{key} = {stored.get(key)!r} there, {run.get(key)!r} here" for key in differing)
+        raise ValueError(f"{path}: a snapshot of another run ({found}); delete it to start afresh")
     model.load_state_dict({name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model/")})
     state = {}
     for name, tensor in tensors.items():
@@ -47,3 +64,13 @@ def load_snapshot(path, run, model, optimizer, generator):
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     generator.set_state(tensors["generator"])
     return tensors["losses"].tolist()
+
+
+def _read(path):
+    """(what the run was asked to do, all tensors) of a snapshot."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            names, header = file.keys(), file.metadata() or {}
+            return json.loads(header["run"]), {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"{path} is not a whole snapshot ({error}); delete it to start afresh") from error

@@ -5,7 +5,6 @@ weights are float32 numbers (so the file stays small), which float64 holds exact
 """
 
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -14,6 +13,8 @@ from safetensors.torch import save
 from transformers import DeepseekV3Config
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3Attention, DeepseekV3RotaryEmbedding
 from true_float64 import TrueFloat64
+
+from dsmini.files import atomically
 
 FOLDER = Path(__file__).resolve().parents[2] / "dsmini" / "reference"
 
@@ -76,9 +77,8 @@ def write(name, folder=FOLDER):
     }
     data = with_sorted_header(save(tensors, metadata))
     path = Path(folder) / f"{name}.safetensors"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    with atomically(path) as temporary:
+        temporary.write_bytes(data)
     return path
 
 
