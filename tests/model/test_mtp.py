@@ -177,11 +177,10 @@ def test_the_main_models_logits_do_not_know_the_module():
     assert torch.equal(model(tokens), before)
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_the_modules_loss_reaches_every_parameter_of_module_and_trunk(name):
-    model, tokens = make_model(KINDS[name]), make_tokens(KINDS[name], 4, 24)
-    (loss,) = multi_token_losses(model, model.hidden_states(tokens[:, :-1]), tokens)
-    loss.backward()
+@pytest.mark.parametrize("config", [*KINDS.values(), DEEP], ids=[*KINDS, "three modules"])
+def test_the_losses_reach_every_parameter_of_modules_and_trunk(config):
+    model, tokens = make_model(config), make_tokens(config, 4, 24)
+    sum(multi_token_losses(model, model.hidden_states(tokens[:, :-1]), tokens)).backward()
     assert gradient_census(model).all_learn, str(gradient_census(model))
 
 

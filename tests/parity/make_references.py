@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 import transformers
 from safetensors.torch import save
-from transformers import DeepseekV3Config
+from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
+from transformers.modeling_layers import MtpModel
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3Attention, DeepseekV3RotaryEmbedding
 from true_float64 import TrueFloat64
 
@@ -52,7 +53,51 @@ def run_deepseek_v3_attention(config, weights, inputs):
     return {"y": y}
 
 
-REFERENCES = {"deepseek_v3_attention": (deepseek_v3_attention, run_deepseek_v3_attention)}
+def deepseek_v3_mtp():
+    """A dense layer and V3's MTP module, with experts, behind it; 2 rows of 16 tokens: (config, weights, inputs)."""
+    config = DeepseekV3Config(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=4, vocab_size=61,
+        intermediate_size=48, first_k_dense_replace=1, q_lora_rank=14, kv_lora_rank=12, qk_nope_head_dim=8,
+        qk_rope_head_dim=8, v_head_dim=8, n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=2,
+        moe_intermediate_size=16, n_group=4, topk_group=2, routed_scaling_factor=2.5, num_mtp_layers=1,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0}, max_position_embeddings=256,
+    )  # fmt: skip
+    random = torch.Generator().manual_seed(20241227)
+    weights = {}
+    for prefix, module in zip(("main.", "mtp."), deepseek_v3_with_mtp(config), strict=True):
+        for name, weight in module.state_dict().items():
+            if not name.startswith(("embed_tokens", "shared_head")):  # the module's are the main model's
+                noise = torch.randn(weight.shape, generator=random)
+                small = 1 + 0.2 * noise if name.endswith("norm.weight") else 0.2 * noise
+                weights[prefix + name] = small if weight.dim() == 1 else 1.5 * weight.shape[-1] ** -0.5 * noise
+    return config, weights, {"tokens": torch.randint(config.vocab_size, (2, 16), generator=random)}
+
+
+def deepseek_v3_with_mtp(config):
+    """Their main model and their MTP modules, which share its embedding and its head."""
+    config._attn_implementation = config._experts_implementation = "eager"
+    main = DeepseekV3ForCausalLM(config).eval()
+    return main, MtpModel(main, config.num_mtp_layers).eval()
+
+
+def run_deepseek_v3_mtp(config, weights, inputs):
+    """{"hidden": (B, T, D) of the main model, "ahead": (B, T - 1, D) of the module, "logits": (B, T - 1, V)}."""
+    main, mtp = deepseek_v3_with_mtp(config)
+    main.load_state_dict({key[5:]: weight for key, weight in weights.items() if key.startswith("main.")})
+    mtp.load_state_dict({key[4:]: weight for key, weight in weights.items() if key.startswith("mtp.")}, strict=False)
+    main, mtp = main.double(), mtp.double()
+    tokens = inputs["tokens"]
+    with torch.no_grad(), TrueFloat64():
+        hidden = main.model(tokens).last_hidden_state
+        positions = torch.arange(1, tokens.shape[1])[None]  # theirs are those of the tokens read
+        ahead = mtp.forward_layer(0, hidden[:, :-1], positions, None, input_ids=tokens[:, 1:])
+        return {"hidden": hidden, "ahead": ahead, "logits": mtp.shared_head(ahead)}
+
+
+REFERENCES = {
+    "deepseek_v3_attention": (deepseek_v3_attention, run_deepseek_v3_attention),
+    "deepseek_v3_mtp": (deepseek_v3_mtp, run_deepseek_v3_mtp),
+}
 
 
 def with_sorted_header(data):
