@@ -5,6 +5,8 @@ Multi-token-prediction modules stand beside the decoder in `mtp`: the logits nev
 comes with chapter 10.
 """
 
+import copy
+
 import torch
 from torch import nn
 
@@ -117,6 +119,13 @@ class Transformer(nn.Module):
     def new_mtp_cache(self, batch_size, max_tokens):
         """The same for one MTP module, which keeps keys and values of its own."""
         return self._new_cache(1, batch_size, max_tokens)
+
+    def without_mtp(self):
+        """A copy without the MTP modules, which serve pre-training and drafting: every logit is the same."""
+        model = copy.deepcopy(self)
+        model.mtp = nn.ModuleList()
+        model.config = self.config.replace(num_nextn_predict_layers=0)
+        return model
 
     def _new_cache(self, num_layers, batch_size, max_tokens):
         weight = self.lm_head.weight

@@ -313,3 +313,23 @@ def test_cache_of_another_model_is_refused(other, batch_size, message):
     deeper = make_model(CONFIGS["mla"].replace(num_hidden_layers=3)).new_cache(2, 8)
     with pytest.raises(ValueError, match="of 3 layers"):
         model(make_tokens(model.config, 2, 5), deeper)
+
+
+def test_model_without_its_mtp_modules_says_the_same():
+    model = make_model(CONFIGS["mla, experts, MTP"]).train()
+    tokens = make_tokens(model.config, 2, 12)
+    rest = model.without_mtp()
+    assert difference(rest(tokens), model(tokens)) == 0
+    assert len(rest.mtp) == rest.config.num_nextn_predict_layers == 0 and rest.training
+    assert rest.state_dict().keys() == {name for name in model.state_dict() if not name.startswith("mtp.")}
+    assert rest.state_dict().keys() == Transformer(rest.config).state_dict().keys()
+
+
+def test_model_without_mtp_is_a_copy_that_learns_on_its_own():
+    model = make_model(CONFIGS["mla, experts, MTP"].replace(tie_word_embeddings=True))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    rest = model.without_mtp()
+    assert rest.lm_head.weight is rest.model.embed_tokens.weight
+    torch.nn.init.zeros_(rest.lm_head.weight)
+    assert len(model.mtp) == model.config.num_nextn_predict_layers == 1
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
