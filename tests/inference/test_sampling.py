@@ -98,6 +98,12 @@ def test_token_without_weight_is_never_drawn(dtype):
         assert (weights.gather(1, token[:, None]) > 0).all()
 
 
+def test_rare_tokens_are_not_lost_to_rounding():
+    weights = torch.tensor([1.0] + [1e-9] * 1000)  # each too small to change a float32 sum of 1
+    uniform = torch.tensor([0.5, 1 - 5.005e-7, 1 - 2**-53], dtype=torch.float64)
+    assert draw(weights.expand(3, -1), uniform).tolist() == [0, 500, 1000]
+
+
 def test_sampled_shares_are_the_probabilities():
     probs = probabilities(LOGITS.float())
     counts = sample(probs.expand(40_000, -1), torch.Generator().manual_seed(0)).bincount(minlength=5)
