@@ -5,11 +5,12 @@ weights are float32 numbers (so the file stays small), which float64 holds exact
 """
 
 import json
+import tempfile
 from pathlib import Path
 
 import torch
 import transformers
-from safetensors.torch import save
+from safetensors.torch import save, save_file
 from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 from transformers.modeling_layers import MtpModel
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3Attention, DeepseekV3RotaryEmbedding
@@ -94,9 +95,62 @@ def run_deepseek_v3_mtp(config, weights, inputs):
         return {"hidden": hidden, "ahead": ahead, "logits": mtp.shared_head(ahead)}
 
 
+def deepseek_v3_model():
+    """A whole small V3, one dense layer and two with experts, YaRN; 2 rows of 16 tokens: (config, weights, inputs).
+
+    The weights have the names of the hub's checkpoints, where every expert lies alone.
+    """
+    config = DeepseekV3Config(
+        hidden_size=32, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4, vocab_size=61,
+        intermediate_size=48, first_k_dense_replace=1, q_lora_rank=14, kv_lora_rank=12, qk_nope_head_dim=8,
+        qk_rope_head_dim=8, v_head_dim=8, n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=3,
+        moe_intermediate_size=12, n_group=4, topk_group=2, routed_scaling_factor=2.5, num_mtp_layers=0,
+        rope_parameters=YARN, max_position_embeddings=40 * 64,
+    )  # fmt: skip
+    random = torch.Generator().manual_seed(20241228)
+    weights = {}
+    for name, whole in DeepseekV3ForCausalLM(config).state_dict().items():
+        for part, shape in names_on_the_hub(name, whole.shape):
+            noise = torch.randn(shape, generator=random)
+            small = 1 + 0.2 * noise if part.endswith("norm.weight") else 0.2 * noise
+            weights[part] = small if len(shape) == 1 else 1.5 * shape[-1] ** -0.5 * noise
+    return config, weights, {"tokens": torch.randint(config.vocab_size, (2, 16), generator=random)}
+
+
+def names_on_the_hub(name, shape):
+    """A tensor of their model as [(name, shape)] on disk: fused experts are stored one by one, gate and up apart."""
+    stem, _, which = name.rpartition(".")
+    if not stem.endswith(".experts"):
+        return [(name, shape)]
+    experts, rows, columns = shape
+    parts = {"gate_up_proj": (("gate_proj", rows // 2), ("up_proj", rows // 2))}.get(which, ((which, rows),))
+    return [(f"{stem}.{e}.{part}.weight", (height, columns)) for e in range(experts) for part, height in parts]
+
+
+def run_deepseek_v3_model(config, weights, inputs):
+    """What comes out of the embedding, each layer, the last norm, (B, T, D), and the head, (B, T, V).
+
+    transformers reads the weights from a folder, as it reads a download.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        config.save_pretrained(folder)
+        save_file(weights, Path(folder) / "model.safetensors", {"format": "pt"})
+        options = {"attn_implementation": "eager", "experts_implementation": "eager", "dtype": torch.float64}
+        model = DeepseekV3ForCausalLM.from_pretrained(folder, **options).double().eval()
+    watched = {"embed_tokens": model.model.embed_tokens, "norm": model.model.norm, "logits": model.lm_head}
+    watched |= {f"layers.{i}": layer for i, layer in enumerate(model.model.layers)}
+    found = {}
+    for name, module in watched.items():
+        module.register_forward_hook(lambda _, __, output, name=name: found.update({name: output}))
+    with torch.no_grad(), TrueFloat64():
+        model(inputs["tokens"])
+    return found
+
+
 REFERENCES = {
     "deepseek_v3_attention": (deepseek_v3_attention, run_deepseek_v3_attention),
     "deepseek_v3_mtp": (deepseek_v3_mtp, run_deepseek_v3_mtp),
+    "deepseek_v3_model": (deepseek_v3_model, run_deepseek_v3_model),
 }
 
 
