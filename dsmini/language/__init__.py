@@ -1,1 +1,1 @@
-"""What a model reads and says: tokens, and text to read."""
+"""What a model reads and says: tokens, the frame of a conversation, and text to read."""
