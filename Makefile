@@ -4,19 +4,21 @@
 #   make lab              JupyterLab on the chapters
 #   make sync             copy the package's code into the chapters' marked cells
 #   make notebooks        run the chapters again and store their outputs
+#   make zoo              train the book's models again         (NAMES=base: only these)
 #   make lock             resolve the pinned versions again
 #   make clean            remove what was built             (the environment stays; `rm -rf .venv` removes it)
 
 PYTHON ?= python3
 PORT ?= 8000
 SERVE ?= 1
+NAMES ?=
 PIP_ARGS ?=
 VENV ?= .venv
 BIN = $(VENV)/bin
 HTML = _build/html
 BUILD = $(BIN)/jupyter-book build . --path-output . -W --keep-going --all
 
-.PHONY: book test lab sync notebooks lock clean lint unit chapters site browser
+.PHONY: book test lab sync notebooks zoo lock clean lint unit chapters site browser
 .DEFAULT_GOAL := book
 .NOTPARALLEL:
 
@@ -48,7 +50,7 @@ else
 endif
 
 # One thread: on a shared machine more threads only burn CPU seconds, and the recorded costs assume it.
-test notebooks unit chapters browser: export OMP_NUM_THREADS = 1
+test notebooks unit chapters browser zoo: export OMP_NUM_THREADS = 1
 
 test: lint unit chapters site browser
 	@echo "== All tests passed"
@@ -85,6 +87,9 @@ sync: $(VENV)/.book
 
 notebooks: $(VENV)/.book
 	$(BIN)/python book/_tools/notebooks.py run
+
+zoo: $(VENV)/.book
+	$(BIN)/python -m dsmini.zoo build $(NAMES)
 
 lock: $(VENV)/.python
 	$(BIN)/python -m pip install -q uv

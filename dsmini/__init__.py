@@ -23,7 +23,7 @@ _HOMES = {
     "generate": "dsmini.inference.generate",
 }
 _SUBMODULES = ("accounting", "config", "inference", "language", "model", "plots", "probes", "reference", "training",
-               "widgets")  # fmt: skip
+               "widgets", "zoo")  # fmt: skip
 
 __all__ = [*_HOMES, *_SUBMODULES, "edition", "facts"]
 

@@ -18,6 +18,8 @@ assert pathlib.Path(dsmini.__file__).is_relative_to(pathlib.Path.cwd()), dsmini.
 assert dsmini.facts() and dsmini.PRESETS["deepseek-v3"].kv_lora_rank == 512
 assert "customElements.define" in bundle()
 assert dsmini.accounting.kv_cache_bytes(dsmini.PRESETS["deepseek-v3"], 1) == 70272
+from dsmini.zoo.__main__ import main
+assert main(["check"]) == 0
 """
 
 

@@ -137,8 +137,8 @@ def train(model, data, settings=None, seed=0, progress=True, on_step=None, snaps
     progress: whether to show a bar; a text names it. on_step(step, loss): called after every step, for a live plot.
     snapshot: a file that keeps the run's state every `snapshot_every` steps and at the end. If it is there, the run
     goes on from it, to the same end as if it had not stopped; a caller that has stored the result deletes it.
-    Raises FloatingPointError, naming the step, if the loss is no longer finite; ValueError for a snapshot of another
-    run.
+    Raises FloatingPointError, naming the step, if the loss is no longer finite; SnapshotError (a ValueError), naming
+    what differs, for a snapshot of another run.
     """
     if snapshot_every < 1:
         raise ValueError(f"snapshot_every = {snapshot_every!r}: expected 1 or more steps")

@@ -16,6 +16,10 @@ from safetensors.torch import save_file
 from dsmini.files import atomically
 
 
+class SnapshotError(ValueError):
+    """A snapshot that is not whole, or belongs to another run."""
+
+
 def describe_run(model, data, settings, seed):
     """What a run was asked to do, as a flat dict for JSON; two runs that differ here may not share a snapshot.
 
@@ -49,12 +53,12 @@ def save_snapshot(path, run, model, optimizer, generator, losses):
 def load_snapshot(path, run, model, optimizer, generator):
     """Put model, optimizer and generator into the state of `path`; returns the losses so far.
 
-    Raises ValueError for a file that is not a whole snapshot, and, naming what differs, for that of another run.
+    Raises SnapshotError for a file that is not a whole snapshot, and, naming what differs, for that of another run.
     """
     stored, tensors = _read(path)
     if differing := sorted(key for key in {*run, *stored} if run.get(key) != stored.get(key)):
         found = ", ".join(f"{key} = {stored.get(key)!r} there, {run.get(key)!r} here" for key in differing)
-        raise ValueError(f"{path}: a snapshot of another run ({found}); delete it to start afresh")
+        raise SnapshotError(f"{path}: a snapshot of another run ({found}); delete it to start afresh")
     model.load_state_dict({name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model/")})
     state = {}
     for name, tensor in tensors.items():
@@ -73,4 +77,4 @@ def _read(path):
             names, header = file.keys(), file.metadata() or {}
             return json.loads(header["run"]), {name: file.get_tensor(name) for name in names}
     except (SafetensorError, KeyError) as error:
-        raise ValueError(f"{path} is not a whole snapshot ({error}); delete it to start afresh") from error
+        raise SnapshotError(f"{path} is not a whole snapshot ({error}); delete it to start afresh") from error

@@ -10,7 +10,7 @@ from tiny import CONFIGS, make_tokens
 from dsmini.model.transformer import Transformer
 from dsmini.training import snapshot
 from dsmini.training.pretrain import TrainingSettings, new_optimizer, train
-from dsmini.training.snapshot import describe_run, load_snapshot, save_snapshot
+from dsmini.training.snapshot import SnapshotError, describe_run, load_snapshot, save_snapshot
 
 SHORT = TrainingSettings(steps=4, batch_size=2, context=8, learning_rate=1e-2, warmup_steps=1, bias_speed=0.1)
 CONFIG = CONFIGS["mla, experts, MTP"]
@@ -104,7 +104,7 @@ def test_snapshot_of_another_run_is_refused_and_left_alone(stored, changes, mess
     run = describe_run(**run)
     model, optimizer, generator = parts()
     weights = [parameter.clone() for parameter in model.parameters()]
-    with pytest.raises(ValueError, match=f"run.safetensors: a snapshot of another run .*{message}.*; delete it to"):
+    with pytest.raises(SnapshotError, match=f"run.safetensors: a snapshot of another run .*{message}.*; delete it to"):
         load_snapshot(stored, run, model, optimizer, generator)
     assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))
     assert stored.read_bytes() == before
@@ -118,7 +118,7 @@ def test_functions_are_told_apart_by_what_they_give():
 
 def test_half_a_snapshot_is_named(stored):
     stored.write_bytes(stored.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="run.safetensors is not a whole snapshot .*; delete it to start afresh"):
+    with pytest.raises(SnapshotError, match="run.safetensors is not a whole snapshot .*; delete it to start afresh"):
         train(new_model(), text(), SHORT, progress=False, snapshot=stored)
 
 
@@ -126,7 +126,7 @@ def test_file_of_another_kind_is_refused_and_left_alone(tmp_path):
     path = tmp_path / "model.safetensors"
     save_file({"weight": torch.ones(3)}, path)
     before = path.read_bytes()
-    with pytest.raises(ValueError, match="model.safetensors is not a whole snapshot"):
+    with pytest.raises(SnapshotError, match="model.safetensors is not a whole snapshot"):
         train(new_model(), text(), SHORT, progress=False, snapshot=path)
     assert path.read_bytes() == before
 
