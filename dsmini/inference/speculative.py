@@ -110,7 +110,6 @@ class _Batch:
         return values[torch.arange(len(values), device=values.device), self.kept - 1]
 
 
-@torch.no_grad()
 def generate_speculative(model, prompts, max_new_tokens, temperature=1.0, top_p=1.0, top_k=None, generator=None,
                          stop=(), samples_per_prompt=1, progress=False):  # fmt: skip
     """`generate` with drafts of the model's first MTP module; returns a `Speculation`.
@@ -125,41 +124,48 @@ def generate_speculative(model, prompts, max_new_tokens, temperature=1.0, top_p=
     prompts, lengths = read_prompts(prompts, vocab_size, device)  # (B, T), (B,)
     is_stop = read_stop(stop, vocab_size, device)  # (V,)
     check_request(max_new_tokens, samples_per_prompt, temperature, top_k, top_p)
-    settings = temperature, top_k, top_p
-
-    batch = _start(model, prompts, lengths, max_new_tokens, samples_per_prompt)
-    size = len(batch.rows), max_new_tokens
-    random = uniforms((*size, 3), generator, device) if temperature > 0 else torch.zeros(*size, 3, device=device)
-    result = _Result(*size, is_stop, torch.promote_types(batch.hidden.dtype, torch.float32))
-    p = probabilities(model.lm_head(batch.hidden[:, 0]), *settings)
-    batch.tokens = draw(p, random[:, 0, 0])[:, None]
-    batch.done |= result.write(batch.rows, batch.done, batch.tokens, p[:, None], batch.kept)[1]
-    with tqdm(total=max_new_tokens * len(batch.rows), desc="tokens", disable=not progress) as bar:
-        for step in range(1, max_new_tokens):
-            bar.update(int(result.counts.sum()) - bar.n)
-            if batch.done.all():
-                break
-            if worth_leaving(batch.done):
-                batch.drop_finished()
-            _step(model, batch, random[batch.rows, step], settings, result)
-        bar.update(int(result.counts.sum()) - bar.n)
+    size = len(prompts) * samples_per_prompt, max_new_tokens, 3  # to draft, to judge, to write
+    random = uniforms(size, generator, device) if temperature > 0 else torch.zeros(size, device=device)
+    with tqdm(total=size[0] * size[1], desc="tokens", disable=not progress) as bar:
+        result = _speculate(model, prompts, lengths, random, (temperature, top_k, top_p), is_stop, bar)
     return result.speculation()
 
 
-def _start(model, prompts, lengths, max_new_tokens, samples_per_prompt):
+@torch.inference_mode()
+def _speculate(model, prompts, lengths, random, settings, is_stop, bar):
+    """The loop itself; random: (N, M, 3). Returns a `_Result`, whose tensors have yet to leave inference mode."""
+    num_rows, max_new_tokens, _ = random.shape
+    batch = _start(model, prompts, lengths, num_rows, max_new_tokens)
+    result = _Result(num_rows, max_new_tokens, is_stop, torch.promote_types(batch.hidden.dtype, torch.float32))
+    p = probabilities(model.lm_head(batch.hidden[:, 0]), *settings)  # (N, V)
+    batch.tokens = draw(p, random[:, 0, 2])[:, None]
+    batch.done = result.write(batch.rows, batch.done, batch.tokens, p[:, None], batch.kept)[1]
+    for step in range(1, max_new_tokens):
+        bar.update(int(result.counts.sum()) - bar.n)
+        if batch.done.all():
+            break
+        if worth_leaving(batch.done):
+            batch.drop_finished()
+        _step(model, batch, random[batch.rows, step], settings, result)
+    bar.update(int(result.counts.sum()) - bar.n)
+    return result
+
+
+def _start(model, prompts, lengths, num_rows, max_new_tokens):
     """Both caches filled with the prompts, except for the module's last place, which waits for the first token."""
     hidden, cache = prefill(model, prompts, lengths)  # (B, T, D)
     ahead = model.new_mtp_cache(*prompts.shape)
     if prompts.shape[1] > 1:
         model.predict_ahead(hidden[:, :-1], prompts[:, 1:], ahead, lengths - 1)
-    prompt = torch.arange(len(prompts), device=prompts.device).repeat_interleave(samples_per_prompt)  # (N,)
+    rows = torch.arange(num_rows, device=prompts.device)
+    prompt = rows // (num_rows // len(prompts))  # of each row
     room = prompts.shape[1] + max_new_tokens
     return _Batch(
-        rows=torch.arange(len(prompt), device=prompts.device),
-        done=torch.zeros_like(prompt, dtype=torch.bool),
+        rows=rows,
+        done=torch.zeros_like(rows, dtype=torch.bool),
         hidden=hidden[prompt, lengths[prompt] - 1][:, None],
-        tokens=torch.empty(len(prompt), 1, dtype=torch.int64, device=prompts.device),
-        kept=torch.ones_like(prompt),
+        tokens=torch.zeros_like(rows)[:, None],
+        kept=torch.ones_like(rows),
         cache=cache.select(prompt, room),
         ahead=ahead.select(prompt, room),
     )
@@ -218,13 +224,13 @@ class _Result:
     def record(self, batch, draft, q, p, uniform, accepted, own, count):
         """Keep a step's verdicts on the rows that were still running."""
         q, p = (probs.gather(-1, draft[:, None])[:, 0] for probs in (q, p))
-        columns = (batch.rows, draft, q, p, uniform, accepted, own, count)
-        self.history.append([column[~batch.done] for column in columns])
+        self.history.append((~batch.done, batch.rows, draft, q, p, uniform, accepted, own, count))
 
     def speculation(self):
         tape = [[] for _ in self.counts]
         for columns in self.history:
-            for row, *verdict in zip(*(column.tolist() for column in columns), strict=True):
-                tape[row].append(Verdict(*verdict))
+            for running, row, *verdict in zip(*(column.tolist() for column in columns), strict=True):
+                if running:
+                    tape[row].append(Verdict(*verdict))
         stopped = self.is_stop[self.tokens.gather(1, self.counts[:, None] - 1)[:, 0]]
         return Speculation(cut(self.tokens, self.counts), cut(self.log_probs, self.counts), stopped, tape)

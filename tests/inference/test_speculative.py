@@ -297,6 +297,12 @@ def test_seed_repeats_and_global_seed_counts_without_one():
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
 
 
+def test_results_are_ordinary_tensors():
+    fast = generate_speculative(drafting_model(dtype=torch.float32), [[1, 2], [3]], 5, generator=seeded())
+    assert fast.log_probs[0].dtype == torch.float32 and fast.tokens[0].dtype == torch.int64
+    assert not any(x.is_inference() or x.requires_grad for x in (*fast.tokens, *fast.log_probs, fast.stopped))
+
+
 def test_progress_counts_tokens(capsys):
     model = drafting_model()
     generate_speculative(model, [[1, 2], [3]], 5, temperature=0)
