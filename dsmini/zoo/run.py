@@ -17,7 +17,7 @@ from dsmini.model.moe import expert_load, watch_routing
 from dsmini.model.transformer import Transformer
 from dsmini.training import pretrain
 from dsmini.zoo.recipe import NAME
-from dsmini.zoo.store import check_size, size_of
+from dsmini.zoo.store import encode
 
 REHEARSAL = 5  # steps of each stage
 SNAPSHOT_EVERY = 50  # steps
@@ -70,7 +70,7 @@ class Run:
         if not NAME.fullmatch(stage) or stage in self.first_losses:
             raise ValueError(f"stage = {stage!r}: expected a new name of small letters and digits, with - between them")
         if model is not None:
-            check_size(self._recipe, size_of(model))
+            encode(model, self._recipe)  # not to find out after the training
         if self.rehearsing:
             return self._rehearse(stage, trainer, model)
         log = Log(self._folder / f"{stage}.log")
@@ -112,6 +112,8 @@ class Run:
         except _Enough:
             if model is not None:
                 model.eval()
+        if not losses:
+            raise ValueError(f"stage = {stage!r}: its trainer never called on_step(step, loss)")
         self.first_losses[stage] = losses
         return losses
 
@@ -130,8 +132,9 @@ class Log:
     def __init__(self, path):
         self.path, self.entries, self._begun = path, [], False
         if path.exists():
-            whole_lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-            self.entries = [json.loads(line) for line in whole_lines]
+            with contextlib.suppress(ValueError):  # the last line may be cut
+                for line in path.read_text(encoding="utf-8").splitlines():
+                    self.entries.append(json.loads(line))
 
     def add(self, step, entry):
         if not self._begun:

@@ -50,23 +50,14 @@ def cache_folder():
 # ---- weights as bytes -----------------------------------------------------------------------------------------------
 
 
-def size_of(model):
-    """How many bytes the weights of a model take in a file."""
-    return sum(tensor.nbytes for tensor in _weights(model).values())
-
-
 def encode(model, recipe):
     """The content of NAME.safetensors, the same bytes every time. Raises ValueError above the size limit."""
     about = {"name": recipe.name, "recipe": recipe.hash(), "config": changed_fields(model.config)}
     # one entry only: the library writes several in another order every time
     data = save_tensors(_weights(model), {"dsmini": json.dumps(about, sort_keys=True)})
-    check_size(recipe, len(data))
+    if len(data) > LIMIT:
+        raise ValueError(f"{recipe.name} takes {len(data):,} bytes in bfloat16: expected at most {LIMIT:,}")
     return data
-
-
-def check_size(recipe, size):
-    if size > LIMIT:
-        raise ValueError(f"{recipe.name} takes {size:,} bytes in bfloat16: expected at most {LIMIT:,}")
 
 
 def decode(data):

@@ -41,7 +41,7 @@ def test_long_curves_are_thinned(empty, tmp_path):
 
 
 def test_loads_are_thinned_to_fifty_points(empty, tmp_path):
-    run, model, module = new_run(empty, tmp_path, progress=False), None, empty.module
+    run, module = new_run(empty, tmp_path, progress=False), empty.module
     model = run.new_model()
     settings = module.pretrain.TrainingSettings(steps=120, batch_size=2, context=8)
     run.train("long", model, module.windows, settings)
@@ -91,12 +91,18 @@ def test_rehearsal_cuts_stages_and_keeps_nothing(empty, tmp_path):
     assert not model.training and not (tmp_path / "unfinished").exists()
 
 
+def test_trainer_that_does_not_tell_its_steps_is_refused(empty, tmp_path):
+    with pytest.raises(ValueError, match=r"stage = 'sft': its trainer never called on_step\(step, loss\)"):
+        new_run(empty, tmp_path, steps=5).stage("sft", lambda **_: [0.0])
+
+
 def test_log_keeps_whole_lines_up_to_where_a_run_goes_on(tmp_path):
     log = Log(tmp_path / "stage.log")
     for step in range(4):
         log.add(step, {"seconds": step})
     log.path.write_text(log.path.read_text() + '{"secon')  # killed while it wrote
     again = Log(log.path)
+    assert len(again.entries) == 4
     assert [entry["seconds"] for entry in again.entries] == [0, 1, 2, 3]
     again.add(2, {"seconds": 20})
     again.add(3, {"seconds": 30})
