@@ -13,18 +13,26 @@ from dsmini.language.tokenizer import BOS, EOS, TOKENIZER
 from dsmini.tasks import countdown, shell_game
 from dsmini.tasks.draw import Draw
 
-_TASKS = {"shell_game": shell_game, "countdown": countdown}
 _SUMS_A_TEXT = 8
-KINDS = ("sums", *(f"{name}/{style}" for name, task in _TASKS.items() for style in task.STYLES))
+# kind -> task, style, options of its `sample`
+_PROBLEMS = {
+    "shell_game/easy": (shell_game, "direct", {"swaps": (0, 2)}),
+    **{f"shell_game/{style}": (shell_game, style, {"swaps": (0, 9)}) for style in shell_game.STYLES},
+    **{f"countdown/{style}": (countdown, style, {}) for style in countdown.STYLES},
+}
+KINDS = ("sums", *_PROBLEMS)
 
 
 def text_of(kind, draw):
-    """One random text of a kind in `KINDS`: a solved train problem in its frame, or a row of sums."""
+    """One random text of a kind in `KINDS`: a solved train problem in its frame, or a row of sums.
+
+    Shell games have 0 to 9 swaps; "shell_game/easy" is an answer without a thought where there are 2 at most.
+    """
     if kind == "sums":
         return f"{BOS}{' '.join(_sum(draw) for _ in range(_SUMS_A_TEXT))}{EOS}"
-    name, style = kind.split("/")
-    problem = _TASKS[name].sample(draw)
-    return document_text(problem.prompt, *_TASKS[name].write(problem, style, draw))
+    task, style, options = _PROBLEMS[kind]
+    problem = task.sample(draw, **options)
+    return document_text(problem.prompt, *task.write(problem, style, draw))
 
 
 def corpus(shares, batch_size, context, seed=0):

@@ -16,7 +16,8 @@ from dsmini.tasks.draw import check_split, split_of
 
 LARGEST = 49
 OPERATORS = "+-*/"
-STYLES = ("direct", "search", "solve")
+STYLES = ("direct", "search", "patient", "solve")
+_PATIENCE = 16  # lines of play, and then even the patient gives up
 _SUM = re.compile(r" ([-+*/]) (\d+) = (\d+)")
 _ATTEMPT = re.compile(rf"(?P<first>\d+)(?P<sums>(?:{_SUM.pattern})+) reach (?P<target>\d+) (?P<mark>yes|no)")
 
@@ -112,9 +113,9 @@ def is_right(problem, answer):
 def write(problem, style, draw):
     """A thought about the problem, and the answer that it ends in: two texts.
 
-    direct: no thought, a right answer. search: different random lines of play, one after the other, until one is right
-    or, after each, with one chance in two, patience ends: the last line is then the answer, though its mark says no.
-    solve: up to three lines that fail, then one that is right. Raises ValueError for another style.
+    direct: no thought, a right answer. search: different random lines of play until one is right, but with one chance
+    in two it gives up after a line that was not, and answers that line all the same. patient: the same, giving up only
+    after 16. solve: up to three lines that fail, then one that is right. Raises ValueError for another style.
     """
     if style not in STYLES:
         raise ValueError(f"style = {style!r}: expected one of {', '.join(STYLES)}")
@@ -127,9 +128,9 @@ def write(problem, style, draw):
         tried = [*wrong[: draw.below(4)], draw.choice(right)]
     else:
         tried = []
-        for words in draw.shuffled(lines):
+        for words in draw.shuffled(lines)[:_PATIENCE]:
             tried.append(words)
-            if words in right or draw.happens(1 / 2):
+            if words in right or (style == "search" and draw.happens(1 / 2)):
                 break
     return " ".join(attempt_text(words, problem.target) for words in tried), " ".join(tried[-1])
 

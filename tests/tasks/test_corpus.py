@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dsmini.language.frame import prompt_text
-from dsmini.language.tokenizer import BOS, EOS, TOKENIZER, USER
+from dsmini.language.tokenizer import BOS, END_THINK, EOS, TOKENIZER, USER
 from dsmini.tasks import countdown, shell_game
 from dsmini.tasks.corpus import KINDS, corpus, text_of
 from dsmini.tasks.draw import Draw
@@ -29,6 +29,10 @@ def problem_of(text):
         swaps = tuple(tuple(int(cup) for cup in pair.split("-")) for pair in words[4::2])
         return shell_game.ShellGame((int(words[1]), int(words[2])), swaps)
     return countdown.Countdown(tuple(map(int, words[3:])), int(words[1]))
+
+
+def answer_of(text):
+    return text.removesuffix(EOS).rpartition(END_THINK)[2]
 
 
 def test_windows_repeat_for_the_same_step_and_differ_between_steps_and_seeds():
@@ -63,6 +67,13 @@ def test_texts_come_in_their_shares():
     assert total > 1000
     assert kinds["countdown"] / total == pytest.approx(0.5, abs=0.05)
     assert kinds["shell_game"] / total == pytest.approx(0.25, abs=0.05)
+
+
+def test_easy_games_are_answered_at_once_and_others_have_any_number_of_swaps():
+    easy = list(texts({"shell_game/easy": 1}))
+    assert {problem_of(text).difficulty for text in easy} == {0, 1, 2}
+    assert all("<think></think>" in text and shell_game.is_right(problem_of(text), answer_of(text)) for text in easy)
+    assert {problem_of(text).difficulty for text in texts({"shell_game/careful": 1})} == set(range(10))
 
 
 def test_no_problem_of_the_corpus_is_held_out():

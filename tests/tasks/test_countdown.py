@@ -104,10 +104,14 @@ def test_thoughts_are_honest_and_end_in_the_last_line_played(style):
             assert is_right(problem, answer)
 
 
-def test_a_random_search_finds_little():
-    draw = Draw(0)
-    found = sum(is_right(problem, write(problem, "search", draw)[1]) for problem in samples(1000))
-    assert 150 < found < 300
+def test_patience_finds_what_a_short_search_misses():
+    draw, tries, found = Draw(0), {}, {}
+    for style in ("search", "patient"):
+        told = [(problem, *write(problem, style, draw)) for problem in samples(1000)]
+        tries[style] = [len(read_attempts(problem, thought)) for problem, thought, _ in told]
+        found[style] = sum(is_right(problem, answer) for problem, _, answer in told) / 1000
+    assert 0.15 < found["search"] < 0.3 and sum(tries["search"]) < 2000
+    assert 0.8 < found["patient"] < 1 and max(tries["patient"]) == 16
 
 
 def test_lines_of_play_are_all_there_is():
@@ -169,7 +173,7 @@ def test_an_attempt_is_written_as_it_is_read():
     [
         (lambda: sample(Draw(0), "dev"), "split = 'dev'"),
         (lambda: sample(Draw(0), count=5), "count = 5: expected 2, 3 or 4 numbers"),
-        (lambda: write(PROBLEM, "guess", Draw(0)), "style = 'guess': expected one of direct, search, solve"),
+        (lambda: write(PROBLEM, "guess", Draw(0)), "style = 'guess': expected one of direct, search, patient, solve"),
     ],
 )
 def test_bad_input_is_named(call, message):
