@@ -33,7 +33,7 @@ def quantize_tiles(x, tile=128, power_of_two=True):
     padded = F.pad(x.float(), (0, -x.shape[-1] % tile)).unflatten(-1, (-1, tile))  # (..., D/tile, tile)
     scales = block_scales(padded.abs().amax(-1), power_of_two)
     values = (padded / scales[..., None]).to(torch.float8_e4m3fn)
-    return values.flatten(-2)[..., : x.shape[-1]], scales
+    return values.flatten(-2)[..., : x.shape[-1]].contiguous(), scales
 
 
 def dequantize_tiles(values, scales, tile=128):
@@ -51,7 +51,7 @@ def quantize_blocks(weight, block=128, power_of_two=True):
     blocks = padded.unflatten(1, (-1, block)).unflatten(0, (-1, block))  # (O/b, b, D/b, b)
     scales = block_scales(blocks.abs().amax((1, 3)), power_of_two)
     values = (padded / _spread(scales, block)).to(torch.float8_e4m3fn)
-    return values[:rows, :columns], scales
+    return values[:rows, :columns].contiguous(), scales
 
 
 def dequantize_blocks(values, scales, block=128):

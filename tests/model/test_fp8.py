@@ -102,6 +102,12 @@ def test_linear_answers_in_its_inputs_precision_and_stores_a_byte_a_weight():
     assert layer.weight.nbytes == 8 * 16 and layer.weight_scale_inv.shape == (1, 1)
 
 
+def test_stored_values_hold_no_padding():
+    weight = torch.randn(130, 70)
+    for values, _ in (quantize_blocks(weight), quantize_tiles(weight)):
+        assert values.is_contiguous() and values.untyped_storage().nbytes() == weight.numel()
+
+
 def test_scales_of_another_weight_are_refused():
     values, scales = quantize_blocks(random(200, 300))
     with pytest.raises(ValueError, match=r"scales: \(3, 2\), expected \(2, 3\) for a weight of \(200, 300\)"):
