@@ -11,10 +11,13 @@ _HOMES = {
     "timeline": "dsmini.widgets.faces",
     "kv_calculator": "dsmini.widgets.faces",
     "absorption": "dsmini.widgets.faces",
+    "router": "dsmini.widgets.faces_v3",
+    "mtp_tape": "dsmini.widgets.faces_v3",
+    "fp8_tiles": "dsmini.widgets.faces_v3",
     "Widget": "dsmini.widgets.base",
 }
 
-__all__ = ["Widget", "absorption", "kv_calculator", "timeline"]
+__all__ = ["Widget", "absorption", "fp8_tiles", "kv_calculator", "mtp_tape", "router", "timeline"]
 
 
 def __getattr__(name):

@@ -8,12 +8,16 @@ import anywidget
 from dsmini.widgets import bundle
 
 
+def state(trait):
+    """A trait that both Jupyter's model and the page's element carry."""
+    return trait.tag(sync=True, page=True)
+
+
 class Widget(anywidget.AnyWidget):
     """The base of the book's widgets.
 
-    A subclass sets `module` (the name of its JavaScript file) and tags the traits that the page needs with
-    `page=True, sync=True`. In JupyterLab those traits are live, both ways; on the page they are the element's
-    starting values.
+    A subclass sets `module` (the name of its JavaScript file) and makes the traits that the page needs with `state`.
+    In JupyterLab those traits are live, both ways; on the page they are the element's starting values.
     """
 
     module = None

@@ -10,7 +10,8 @@ import json
 import re
 from pathlib import Path
 
-WIDGETS = ("absorption", "kv_calculator", "timeline")
+WIDGETS = ("absorption", "fp8_tiles", "kv_calculator", "mtp_tape", "router", "timeline")
+STYLES = ("widgets", "widgets_v3")
 
 _FOLDER = Path(__file__).parent
 _IMPORT = re.compile(r'^import\s*\{([^}]*)\}\s*from\s*"\./([\w-]+)\.js";\n', re.MULTILINE)
@@ -39,8 +40,8 @@ def module(name):
 
 
 def css():
-    """The widgets' style sheet."""
-    return (_FOLDER / "widgets.css").read_text(encoding="utf-8")
+    """The widgets' style sheets, as one."""
+    return "\n".join((_FOLDER / f"{name}.css").read_text(encoding="utf-8") for name in STYLES)
 
 
 def _read(name):

@@ -212,6 +212,18 @@ export function logSlider(label, [least, most], marks, describe, onpick) {
   return { node, control, show, range };
 }
 
+/** A slider over even steps. */
+export function slider(label, attributes, describe, onpick) {
+  const value = h("output", { class: "dsw-value" });
+  const control = h("input", { type: "range", ...attributes, oninput: () => onpick(control.valueAsNumber) });
+  const show = (n) => {
+    control.value = n;
+    control.setAttribute("aria-valuetext", describe(n));
+    value.textContent = describe(n);
+  };
+  return { node: field(label, control, value), control, show };
+}
+
 /** Previous, a slider, Next: for walking through a list. */
 export function stepper(label, onmove) {
   const value = h("output", { class: "dsw-value" });

@@ -8,7 +8,7 @@ from traitlets import Dict, Enum, Float, Int, List, TraitError, Unicode, observe
 
 import dsmini
 from dsmini import accounting
-from dsmini.widgets.base import Widget
+from dsmini.widgets.base import Widget, state
 
 _COMPARED = ("deepseek-67b", "llama-3.1-405b", "llama-3-70b", "qwen2.5-72b", "qwen3-235b-a22b",
              "deepseek-v2-lite", "deepseek-v2", "deepseek-v3", "deepseek-v3.2")  # fmt: skip
@@ -99,17 +99,12 @@ def _first(rows):
     return "deepseek-v3" if "deepseek-v3" in names else names[0]
 
 
-def _state(trait):
-    """A trait that both Jupyter's model and the page's element carry."""
-    return trait.tag(sync=True, page=True)
-
-
 class _ModelWidget(Widget):
     """What the calculator and the step-through share: a list of models, and the one that is shown."""
 
-    models = _state(List(Dict()))
-    preset = _state(Unicode())
-    context = _state(Int(min=1, max=_LONGEST))
+    models = state(List(Dict()))
+    preset = state(Unicode())
+    context = state(Int(min=1, max=_LONGEST))
 
     @validate("preset")
     def _known_preset(self, proposal):
@@ -138,9 +133,9 @@ class Timeline(Widget):
     """The face of timeline.js. See `timeline`."""
 
     module = "timeline"
-    releases = _state(List(Dict()))
-    selected = _state(Unicode())
-    hidden = _state(List(Unicode()))
+    releases = state(List(Dict()))
+    selected = state(Unicode())
+    hidden = state(List(Unicode()))
 
     @validate("selected")
     def _known_release(self, proposal):
@@ -166,10 +161,10 @@ class KVCalculator(_ModelWidget):
     """The face of kv_calculator.js. See `kv_calculator`."""
 
     module = "kv_calculator"
-    batch_size = _state(Int(min=1, max=65_536))
-    bytes_per_value = _state(Enum((4, 2, 1)))
-    memory_gib = _state(Float(min=0.001, max=1e6))
-    cache_layout = _state(Unicode())
+    batch_size = state(Int(min=1, max=65_536))
+    bytes_per_value = state(Enum((4, 2, 1)))
+    memory_gib = state(Float(min=0.001, max=1e6))
+    cache_layout = state(Unicode())
 
     @validate("cache_layout")
     def _possible_layout(self, proposal):
@@ -202,8 +197,8 @@ class Absorption(_ModelWidget):
     """The face of absorption.js. See `absorption`."""
 
     module = "absorption"
-    step = _state(Int(min=1, max=8))
-    naive = _state(Enum(("expanded", "rebuilt")))
+    step = state(Int(min=1, max=8))
+    naive = state(Enum(("expanded", "rebuilt")))
 
     def fallback(self):
         def cost(form):

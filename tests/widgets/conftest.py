@@ -39,6 +39,9 @@ def folder(tmp_path_factory):
         widgets.kv_calculator(),
         widgets.absorption(models={"V3": dsmini.PRESETS["deepseek-v3"], "mini": MINI}),
         widgets.kv_calculator(preset="llama-3-70b", context=4096),
+        widgets.router(),
+        widgets.mtp_tape(),
+        widgets.fp8_tiles(),
     ]
     outputs = "".join(
         f'<div class="cell_output"><div class="output text_html">{w.to_html()}</div></div>' for w in shown

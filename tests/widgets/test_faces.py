@@ -11,8 +11,9 @@ from traitlets import TraitError
 
 import dsmini
 from dsmini import accounting, widgets
+from dsmini.widgets import bundle
 
-MAKERS = [widgets.timeline, widgets.kv_calculator, widgets.absorption]
+MAKERS = [getattr(widgets, name) for name in bundle.WIDGETS]
 
 
 def props_of(markup):
@@ -25,8 +26,8 @@ import sys
 sys.modules["torch"] = None  # an import of torch raises
 import dsmini.widgets, dsmini.widgets.bundle
 assert "anywidget" not in sys.modules
-for make in (dsmini.widgets.timeline, dsmini.widgets.kv_calculator, dsmini.widgets.absorption):
-    make().to_html()
+for name in dsmini.widgets.bundle.WIDGETS:
+    getattr(dsmini.widgets, name)().to_html()
 dsmini.widgets.bundle.bundle()
 """
     subprocess.run([sys.executable, "-c", code], check=True)
