@@ -54,6 +54,46 @@ def test_absorbed_mla_has_the_intensity_of_the_accounting():
     assert row["flops_per_byte"] == pytest.approx((flops[1] - flops[0]) / read, abs=1e-3)
 
 
+@pytest.fixture(scope="module")
+def speed():
+    """(conditions, rows by what, batch size and tokens) of the stored comparison with transformers."""
+    result = stored("model_speed.json")
+    return result["conditions"], {(row["what"], row["batch_size"], row["tokens"]): row for row in result["rows"]}
+
+
+def test_speed_rows_are_complete_and_agree_with_themselves(speed):
+    _, rows = speed
+    contexts = (512, 4096, 16384, 32768)
+    assert {("decode", batch_size, tokens) for batch_size in (1, 16) for tokens in contexts} <= rows.keys()
+    assert {("decode after a prompt", 1, tokens) for tokens in contexts} <= rows.keys()
+    assert {("prefill", 1, tokens) for tokens in (512, 2048, 8192)} | {("training", 16, 256)} <= rows.keys()
+    for (what, batch_size, tokens), row in rows.items():
+        if "ratio" in row:
+            read = batch_size * (tokens if what in ("prefill", "training") else 1)
+            assert row["ratio"] == pytest.approx(row["seconds"]["transformers"] / row["seconds"]["dsmini"], rel=0.01)
+            for side, seconds in row["seconds"].items():
+                assert row["tokens_per_second"][side] == pytest.approx(read / seconds, rel=0.01)
+
+
+def test_speed_was_measured_on_the_model_and_the_caches_of_the_accounting(speed):
+    conditions, rows = speed
+    config = dsmini.ModelConfig.from_hf({"model_type": "deepseek_v3", **conditions["config"]})
+    biases = sum(config.is_moe_layer(layer) for layer in range(config.num_hidden_layers)) * config.n_routed_experts
+    assert conditions["parameters"] == count_parameters(config).total - biases
+    for (what, batch_size, tokens), row in rows.items():
+        if what.startswith("decode"):
+            held = kv_cache_bytes(config, tokens, batch_size, bytes_per_value=4)
+            assert row["cache_bytes"] == {"dsmini": held, "transformers": held}
+
+
+def test_speed_reaches_what_the_book_says(speed):
+    _, rows = speed
+    assert rows["decode", 1, 4096]["ratio"] >= 7 and rows["decode", 1, 32768]["ratio"] >= 30
+    assert rows["prefill", 1, 2048]["ratio"] >= 3 and rows["training", 16, 256]["ratio"] >= 1.15
+    ours, theirs = (rows[f"memory of a prefill, {side}", 1, 8192]["mib"][side] for side in ("dsmini", "transformers"))
+    assert theirs > 20 * ours
+
+
 def test_rows_come_back_only_under_the_same_conditions(store, tmp_path):
     path, rows = tmp_path / "results" / "x.json", [{"seed": 0, "loss": 1.5}, {"seed": 1, "loss": 1.25}]
     assert store.read(path, {"steps": 3}) == []
