@@ -204,7 +204,7 @@ def _to_disk(name, tensor, config):
     if stem.endswith(".experts") and which == "gate_up_proj":
         halves = {}
         for e, both in enumerate(tensor):
-            gate, up = both.chunk(2)
-            halves |= {f"{disk_stem}.{e}.gate_proj.weight": gate.clone(), f"{disk_stem}.{e}.up_proj.weight": up.clone()}
+            for kind, half in zip(("gate", "up"), both.chunk(2), strict=True):
+                halves[f"{disk_stem}.{e}.{kind}_proj.weight"] = half.clone()
         return halves
     return {name: tensor}

@@ -14,9 +14,10 @@ SMALLEST_AMAX = 1e-4  # DeepSeek's kernels floor a block's largest value here: a
 
 
 def block_scales(amax, power_of_two=True):
-    """The multiplier of a block whose largest absolute value is `amax`: amax / 448, rounded up to a power of two.
+    """The multiplier of a block whose largest absolute value is `amax`: amax / 448.
 
-    Any shape, float32. Rounding up and not to nearest: a smaller scale would push the largest value above 448.
+    power_of_two: rounded up to the next one, and not to the nearest: a smaller scale would push
+    the largest value above 448. Any shape, float32.
     """
     scale = amax.clamp(min=SMALLEST_AMAX) / E4M3_MAX
     if not power_of_two:
@@ -37,7 +38,7 @@ def quantize_tiles(x, tile=128, power_of_two=True):
 
 
 def dequantize_tiles(values, scales, tile=128):
-    """The float32 numbers that `quantize_tiles` made its result of, less the rounding. Shapes as there."""
+    """float8 (..., D) and its scales as float32 (..., D)."""
     return values.float() * scales.repeat_interleave(tile, dim=-1)[..., : values.shape[-1]]
 
 
@@ -74,8 +75,9 @@ def _spread(scales, block):
 class FP8Linear(nn.Module):
     """A linear layer whose weight is kept, and whose input is rounded, in FP8: (..., D) -> (..., O).
 
-    weight: (O, D), rounded once. As on a GPU, the products of 128 values are summed first and then scaled and added
-    up in float32 (section 3.3.2, "increasing accumulation precision"); on a CPU the products themselves are exact.
+    weight: (O, D), rounded once. As on a GPU, the products of 128 values are summed first and
+    then scaled and added up in float32 (section 3.3.2, "increasing accumulation precision"); on
+    a CPU the products themselves are exact.
     """
 
     def __init__(self, weight, block=128, power_of_two=True):

@@ -19,9 +19,10 @@ from dsmini.model.mtp import MultiTokenPrediction
 
 
 class DecoderLayer(nn.Module):
-    """Pre-norm residual layer: x + attention(norm(x)), then x + feed_forward(norm(x)). (B, T, D) -> (B, T, D).
+    """Pre-norm residual layer: x + attention(norm(x)), then x + feed_forward(norm(x)).
 
-    layer: its number from 0; the first `first_k_dense_replace` layers of a MoE model are dense.
+    layer: its number, from 0; the first `first_k_dense_replace` layers of a MoE model are dense.
+    forward(x, rope, mask=None, cache=None): (B, T, D) -> (B, T, D).
     """
 
     def __init__(self, config, layer=0):
@@ -29,8 +30,10 @@ class DecoderLayer(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.self_attn = LatentAttention(config) if config.attention == "mla" else Attention(config)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        moe = config.is_moe_layer(layer)
-        self.mlp = MixtureOfExperts(config) if moe else SwiGLU(config.hidden_size, config.intermediate_size)
+        if config.is_moe_layer(layer):
+            self.mlp = MixtureOfExperts(config)
+        else:
+            self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
 
     def forward(self, x, rope, mask=None, cache=None):
         x = x + self.self_attn(self.input_layernorm(x), rope, mask, cache)
@@ -52,16 +55,12 @@ class Transformer(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        for name in ("vocab_size", "intermediate_size"):
-            if getattr(config, name) is None:
-                raise ValueError(f"{name} is None: this config describes only the cache, no model can be built from it")
-        if config.has_indexer:
-            raise NotImplementedError("this config has a lightning indexer, which comes with chapter 10")
+        _check_buildable(config)
         self.config = config
         self.model = nn.Module()
         self.model.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         layers = config.num_hidden_layers
-        self.model.layers = nn.ModuleList(DecoderLayer(config, layer) for layer in range(layers))
+        self.model.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(layers))
         self.model.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.mtp = nn.ModuleList(
@@ -77,7 +76,7 @@ class Transformer(nn.Module):
         return self.lm_head(self.hidden_states(tokens, cache, lengths))
 
     def hidden_states(self, tokens, cache=None, lengths=None):
-        """What the head reads: the last layer's output after the final norm. Arguments as forward's; (B, T, D)."""
+        """What the head reads, (B, T, D): the last layer's output after the final norm. Arguments as forward's."""
         self._check_input(tokens, cache, lengths, self.config.num_hidden_layers)
         x = self.model.embed_tokens(tokens)  # (B, T, D)
         return self.model.norm(self._run(self.model.layers, x, cache, lengths))
@@ -164,3 +163,11 @@ class Transformer(nn.Module):
                 )
             if cache.batch_size != tokens.shape[0]:
                 raise ValueError(f"cache: made for batch size {cache.batch_size}, tokens has {tokens.shape[0]} rows")
+
+
+def _check_buildable(config):
+    for name in ("vocab_size", "intermediate_size"):
+        if getattr(config, name) is None:
+            raise ValueError(f"{name} is None: this config describes only the cache, no model can be built from it")
+    if config.has_indexer:
+        raise NotImplementedError("this config has a lightning indexer, which comes with chapter 10")
