@@ -14,12 +14,12 @@ from dsmini.model.layers import RMSNorm
 
 
 class MultiTokenPrediction(nn.Module):
-    """One MTP module around a decoder layer: (B, T, D), (B, T, D) -> (B, T, D), for lm_head.
+    """One MTP module around a layer: (B, T, D), (B, T, D) -> (B, T, D), for lm_head.
 
-    block: the layer, made by the caller. embedding_first: which half eh_proj reads first.
-    forward(hidden, embedded, rope, mask=None, cache=None): hidden[:, i] is the output of the
-    trunk (or of the module before) at token i, embedded[:, i] the embedding of the token that
-    comes next; rope, mask and cache as a layer's. V3 report, eq. 21-23.
+    block: the layer, made by the caller. embedding_first: which half comes first.
+    forward(hidden, embedded, rope, mask=None, cache=None): hidden[:, i] is the output
+    of the trunk (or of the module before) at token i, embedded[:, i] the embedding of
+    the token that comes next; rope, mask, cache as a layer's. V3 report, eq. 21-23.
     """
 
     def __init__(self, config, block, embedding_first=True):
@@ -29,7 +29,7 @@ class MultiTokenPrediction(nn.Module):
         self.hnorm = RMSNorm(width, config.rms_norm_eps)
         self.eh_proj = nn.Linear(2 * width, width, bias=False)
         self.block = block
-        self.shared_head = nn.Module()  # the checkpoint's name: what stands before lm_head
+        self.shared_head = nn.Module()  # the checkpoint's name
         self.shared_head.norm = RMSNorm(width, config.rms_norm_eps)
         self.embedding_first = embedding_first
 
@@ -46,14 +46,15 @@ def multi_token_losses(model, hidden, tokens):
 
     hidden: (B, T, D), `model.hidden_states(tokens[:, :T])`
     tokens: (B, T + 1), the text that the windows come from.
-    The module of depth k predicts tokens k + 2 places after the last one that `hidden` saw, and
-    has k + 1 positions fewer than the main model. V3 report, eq. 24; eq. 25, the loss that is
-    trained, is lambda times the mean of these.
+    Module `depth` (from 0) predicts the token depth + 2 places after that of its state,
+    so it has depth + 1 places fewer than the main model. V3 report, eq. 24; eq. 25, the
+    loss that is trained, is lambda times the mean of these.
     """
     losses = []
     for depth in range(len(model.mtp)):
         next_tokens = tokens[:, depth + 1 : -1]  # (B, T - depth - 1)
         hidden = model.predict_ahead(hidden[:, :-1], next_tokens, depth=depth)
         targets = tokens[:, depth + 2 :]  # one further than next_tokens
-        losses.append(F.cross_entropy(model.lm_head(hidden).flatten(0, 1), targets.flatten()))
+        logits = model.lm_head(hidden)
+        losses.append(F.cross_entropy(logits.flatten(0, 1), targets.flatten()))
     return losses
