@@ -11,9 +11,14 @@ from pathlib import Path
 import torch
 import transformers
 from safetensors.torch import save, save_file
-from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
+from transformers import DeepseekV2Config, DeepseekV3Config, DeepseekV3ForCausalLM
 from transformers.modeling_layers import MtpModel
-from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3Attention, DeepseekV3RotaryEmbedding
+from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Moe
+from transformers.models.deepseek_v3.modeling_deepseek_v3 import (
+    DeepseekV3Attention,
+    DeepseekV3MoE,
+    DeepseekV3RotaryEmbedding,
+)
 from true_float64 import TrueFloat64
 
 from dsmini.files import atomically
@@ -52,6 +57,53 @@ def run_deepseek_v3_attention(config, weights, inputs):
     with torch.no_grad(), TrueFloat64():
         y, _ = attention(inputs["x"], rope(inputs["x"], inputs["positions"]), causal)
     return {"y": y}
+
+
+EXPERTS = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 4,
+           "vocab_size": 61, "intermediate_size": 48, "first_k_dense_replace": 0, "n_routed_experts": 16,
+           "n_group": 4, "topk_group": 2, "num_experts_per_tok": 4, "moe_intermediate_size": 12}  # fmt: skip
+
+
+def deepseek_v3_moe():
+    """One MoE layer, 16 experts in 4 groups; 2 rows of 24 tokens: (config, weights, inputs).
+
+    Biases lie mostly below zero, so that many biased scores do: what a mask of 0 instead of -inf would show.
+    """
+    config = DeepseekV3Config(**EXPERTS, n_shared_experts=1, routed_scaling_factor=2.5, norm_topk_prob=True)
+    random = torch.Generator().manual_seed(20241229)
+    return config, *moe_weights(DeepseekV3MoE(config), config.hidden_size, random)
+
+
+def deepseek_v2_moe():
+    """The same with V2's softmax router: groups by their best expert, weights not normalised, times 16."""
+    config = DeepseekV2Config(
+        **EXPERTS, n_shared_experts=2, routed_scaling_factor=16.0, norm_topk_prob=False,
+        topk_method="group_limited_greedy",
+    )  # fmt: skip
+    random = torch.Generator().manual_seed(20240507)
+    return config, *moe_weights(DeepseekV2Moe(config), config.hidden_size, random)
+
+
+def moe_weights(layer, width, random):
+    """Weights for one of their MoE layers, and tokens for it."""
+    weights = {}
+    for name, weight in layer.state_dict().items():
+        noise = torch.randn(weight.shape, generator=random)
+        weights[name] = 0.3 * noise - 0.5 if weight.dim() == 1 else 1.5 * weight.shape[-1] ** -0.5 * noise
+    return weights, {"x": torch.randn(2, 24, width, generator=random, dtype=torch.float64)}
+
+
+def run_moe(config, weights, inputs):
+    """{"y": (B, T, D), "routing": (B, T, E), the weight of each expert for each token, 0 where it was not chosen}."""
+    config._experts_implementation = "eager"
+    kind = DeepseekV2Moe if config.model_type == "deepseek_v2" else DeepseekV3MoE
+    layer = kind(config).double().eval()
+    layer.load_state_dict(weights)
+    x = inputs["x"]
+    with torch.no_grad(), TrueFloat64():
+        _, chosen_weights, experts = layer.gate(x)
+        routing = x.new_zeros(experts.shape[0], config.n_routed_experts).scatter_(1, experts, chosen_weights)
+        return {"y": layer(x), "routing": routing.unflatten(0, x.shape[:2])}
 
 
 def deepseek_v3_mtp():
@@ -149,6 +201,8 @@ def run_deepseek_v3_model(config, weights, inputs):
 
 REFERENCES = {
     "deepseek_v3_attention": (deepseek_v3_attention, run_deepseek_v3_attention),
+    "deepseek_v3_moe": (deepseek_v3_moe, run_moe),
+    "deepseek_v2_moe": (deepseek_v2_moe, run_moe),
     "deepseek_v3_mtp": (deepseek_v3_mtp, run_deepseek_v3_mtp),
     "deepseek_v3_model": (deepseek_v3_model, run_deepseek_v3_model),
 }
