@@ -7,11 +7,13 @@ weights are float32 numbers (so the file stays small), which float64 holds exact
 import json
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 import transformers
 from safetensors.torch import save, save_file
-from transformers import DeepseekV2Config, DeepseekV3Config, DeepseekV3ForCausalLM
+from transformers import DeepseekV2Config, DeepseekV3Config, DeepseekV3ForCausalLM, FineGrainedFP8Config
+from transformers.integrations.finegrained_fp8 import Fp8Dequantize, Fp8Quantize
 from transformers.modeling_layers import MtpModel
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Moe
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import (
@@ -199,12 +201,32 @@ def run_deepseek_v3_model(config, weights, inputs):
     return found
 
 
+def fp8_blocks():
+    """A matrix whose 16 x 16 blocks differ in size by many powers of two: (config, weights, inputs)."""
+    settings = {"quant_method": "fp8", "weight_block_size": [16, 16], "scale_fmt": "ue8m0"}
+    random = torch.Generator().manual_seed(20241229)
+    sizes = torch.randn(6, 4, generator=random).mul(3).exp2().repeat_interleave(16, 0).repeat_interleave(16, 1)
+    weight = torch.randn(96, 64, generator=random) * sizes
+    return DeepseekV3Config(hidden_size=64, quantization_config=settings), {"weight": weight}, {}
+
+
+def run_fp8_blocks(config, weights, inputs):
+    """E4M3 "values" (O, D), power-of-two "scales" (O/16, D/16), and "back" (O, D): as they store and load a weight."""
+    settings = config.quantization_config
+    settings = FineGrainedFP8Config(weight_block_size=settings["weight_block_size"], scale_fmt=settings["scale_fmt"])
+    stored = Fp8Quantize(SimpleNamespace(quantization_config=settings)).convert(weights)
+    values, scales = stored["weight"], stored["weight_scale_inv"].float()
+    back = Fp8Dequantize(None).convert({"weight": [values], "weight_scale_inv": [scales]})["weight"]
+    return {"values": values.float(), "scales": scales, "back": back}
+
+
 REFERENCES = {
     "deepseek_v3_attention": (deepseek_v3_attention, run_deepseek_v3_attention),
     "deepseek_v3_moe": (deepseek_v3_moe, run_moe),
     "deepseek_v2_moe": (deepseek_v2_moe, run_moe),
     "deepseek_v3_mtp": (deepseek_v3_mtp, run_deepseek_v3_mtp),
     "deepseek_v3_model": (deepseek_v3_model, run_deepseek_v3_model),
+    "fp8_blocks": (fp8_blocks, run_fp8_blocks),
 }
 
 
