@@ -6,6 +6,7 @@ of experts and in nothing else; what a chosen expert weighs comes from the score
 """
 
 import contextlib
+import functools
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,10 @@ from dsmini.model.layers import SwiGLU
 
 
 class Routing(NamedTuple):
-    """What a router decided: experts (B, T, k) int64, their weights (B, T, k), and all scores (B, T, E)."""
+    """What a router decided, for every token.
+
+    experts: (B, T, k) int64   weights: theirs, (B, T, k)   scores: of all experts, (B, T, E).
+    """
 
     experts: torch.Tensor
     weights: torch.Tensor
@@ -42,9 +46,9 @@ def select_experts(scores, k, n_group=1, topk_group=1, group_by="top2"):
 
 
 class Router(nn.Module):
-    """Scores all experts for every token and picks k: x (B, T, D) -> Routing. V3 report, eq. 13-16.
+    """Scores all experts for every token and picks k: x (B, T, D) -> Routing.
 
-    The matrix product and the scores are float32 at least: in bfloat16 near-equal scores tie,
+    V3 report, eq. 13-16. The matrix product and the scores are float32 at least: in bfloat16 near-equal scores tie,
     and other experts would be chosen. V3's e_score_correction_bias is a buffer, not a
     parameter: no gradient reaches it, `balance` moves it.
     """
@@ -74,15 +78,15 @@ class Router(nn.Module):
 
     @torch.no_grad()
     def balance(self, load, speed):
-        """Raise the bias of experts below the mean load by `speed`, lower it above. Section 2.1.2.
+        """Raise the bias of experts below the mean load by `speed`, lower it above.
 
-        load: (E,), tokens that each expert received in the last step.
+        load: (E,), tokens that each expert received in the last step. V3 report, section 2.1.2.
         """
         load = load.to(self.e_score_correction_bias)
         self.e_score_correction_bias += speed * torch.sign(load.mean() - load)
 
     def _apply(self, fn, recurse=True):
-        """Module.bfloat16() and the like leave the bias in float32: its steps are smaller than their digits."""
+        """Module.bfloat16() and the like leave the bias alone: its steps need float32's digits."""
         before = self.e_score_correction_bias
         super()._apply(fn, recurse)
         after = self.e_score_correction_bias
@@ -99,38 +103,40 @@ class Experts(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        experts, width, inner = config.n_routed_experts, config.hidden_size, config.moe_intermediate_size
+        experts, width = config.n_routed_experts, config.hidden_size
+        inner = config.moe_intermediate_size
         self.gate_up_proj = nn.Parameter(torch.zeros(experts, 2 * inner, width))
         self.down_proj = nn.Parameter(torch.zeros(experts, width, inner))
 
     def forward(self, x, routing):
-        """Sort the (token, expert) pairs by expert, so that each expert works on one block of rows, once."""
-        chosen = routing.experts.flatten()  # (B T k,)
+        """Sort the (token, expert) pairs by expert: each expert works on one block of rows, once."""
+        chosen = routing.experts.flatten()  # (B T k,): pair after pair
         order = chosen.argsort(stable=True)
-        rows = order.div(routing.experts.shape[-1], rounding_mode="floor")  # the token of each pair
+        rows = order // routing.experts.shape[-1]  # (B T k,): the token of each pair
         counts = chosen.bincount(minlength=len(self.down_proj)).tolist()
         tokens = x.flatten(0, -2)  # (B T, D)
         blocks = tokens.index_select(0, rows).split(counts)
-        done = [
-            expert_forward(block, gate_up, down)
-            for block, gate_up, down in zip(blocks, self.gate_up_proj.unbind(), self.down_proj.unbind(), strict=True)
-            if len(block)
-        ]
+        weights = zip(self.gate_up_proj.unbind(), self.down_proj.unbind(), strict=True)
+        work = zip(blocks, weights, strict=True)
+        done = [expert_forward(block, *weight) for block, weight in work if len(block)]
         weighted = torch.cat(done) * routing.weights.flatten()[order, None]  # (B T k, D)
         summed = torch.zeros_like(tokens, dtype=weighted.dtype).index_add(0, rows, weighted)
         return summed.to(x.dtype).view_as(x)
 
 
 def expert_forward(x, gate_up, down):
-    """One expert: down(silu(gate(x)) * up(x)), x (n, D), gate_up (2 i, D), down (D, i) -> (n, D)."""
+    """One expert: down(silu(gate(x)) * up(x)), (n, D) -> (n, D).
+
+    gate_up: (2 i, D), the gate's rows first   down: (D, i).
+    """
     gate, up = F.linear(x, gate_up).chunk(2, dim=-1)
     return F.linear(F.silu(gate) * up, down)
 
 
 class MixtureOfExperts(nn.Module):
-    """The feed-forward of a MoE layer: shared experts plus k weighted routed ones. (B, T, D) -> (B, T, D).
+    """The feed-forward of a MoE layer: shared experts plus k weighted routed ones.
 
-    V3 report, eq. 12, without its residual `u`, which the layer adds.
+    (B, T, D) -> (B, T, D). V3 report, eq. 12, without its residual `u`, which the layer adds.
     """
 
     def __init__(self, config):
@@ -138,7 +144,8 @@ class MixtureOfExperts(nn.Module):
         self.gate = Router(config)
         self.experts = Experts(config)
         if config.n_shared_experts:
-            self.shared_experts = SwiGLU(config.hidden_size, config.n_shared_experts * config.moe_intermediate_size)
+            width = config.n_shared_experts * config.moe_intermediate_size
+            self.shared_experts = SwiGLU(config.hidden_size, width)  # all shared experts as one
 
     def forward(self, x):
         routed = self.experts(x, self.gate(x))
@@ -156,9 +163,9 @@ def expert_load(experts, num_experts):
 
 
 def max_violation(load):
-    """MaxVio, how far the busiest expert lies above the mean: 0 is even, 1 is twice the mean. A float.
+    """MaxVio: how far the busiest expert lies above the mean load. 0 is even, 1 is twice the mean.
 
-    Wang et al. 2024, "Auxiliary-Loss-Free Load Balancing Strategy", section 4.1.
+    load: (E,) counts   returns a float.   Wang et al. 2024, section 4.1 (arXiv 2408.15664).
     """
     load = load.double()
     return (load.max() / load.mean() - 1).item()
@@ -179,16 +186,22 @@ def sequence_balance_loss(scores, k):
 
 @contextlib.contextmanager
 def watch_routing(model):
-    """Watch a model's routers: yields a dict, name of a router -> its latest Routing, gradients attached.
+    """Watch a model's routers: yields a dict, name of a router -> its latest Routing.
 
-    model: any module with `Router`s inside. The names are those of `model.get_submodule`.
+    model: any module with `Router`s inside. Names are those of `model.get_submodule`; gradients
+    stay attached.
     """
     latest, hooks = {}, []
     for name, module in model.named_modules():
         if isinstance(module, Router):
-            hooks.append(module.register_forward_hook(lambda _, __, routing, name=name: latest.update({name: routing})))
+            hook = functools.partial(_keep_routing, latest, name)
+            hooks.append(module.register_forward_hook(hook))
     try:
         yield latest
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _keep_routing(latest, name, module, inputs, routing):
+    latest[name] = routing
