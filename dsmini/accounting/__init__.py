@@ -2,6 +2,9 @@
 
 No tensor is built and PyTorch is not imported, so the same formulas serve a notebook, a test and the page's
 widgets. Every result is an exact integer.
+
+Beside them, for the widgets, what tensors do elsewhere in the package, one number at a time: `accounting.routing`,
+`accounting.speculation` and `accounting.float8`.
 """
 
 from dsmini.accounting.flops import attention_bytes, attention_flops, projection_flops

@@ -179,7 +179,7 @@ function groupTitle(g, { scores, bias, choice, rule }, size, out) {
 function expertRow(e, step, out, hatch) {
   const rank = step.choice.experts.indexOf(e);
   const move = step.next ? Math.sign(step.next[e] - step.bias[e]) : 0;
-  const arrow = move ? h("span", { class: move > 0 ? "rt-up" : "rt-down", title: move > 0 ? "rises" : "falls" }, move > 0 ? "▲" : "▼") : "";
+  const arrow = move ? h("span", { class: move > 0 ? "rt-up" : "rt-down", role: "img", "aria-label": move > 0 ? "rises" : "falls" }, move > 0 ? "▲" : "▼") : "";
   const most = Math.max(...step.whole, 1);
   const even = (step.k * step.size) / step.whole.length;
   return h("tr", { class: rank >= 0 ? "rt-chosen" : "" },

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from tiny import CONFIGS, make_model, make_tokens
 from traitlets import TraitError
 
 from dsmini import widgets
 from dsmini.accounting import float8, routing
-from dsmini.inference.speculative import Verdict
+from dsmini.inference.speculative import Verdict, generate_speculative
+from dsmini.model.moe import watch_routing
 from dsmini.widgets import faces_v3, toys
 
 STEP = {"draft": " a", "q": 0.5, "p": 0.4, "uniform": 0.7, "accepted": True, "token": " b", "count": 2}
@@ -36,6 +38,24 @@ def test_a_tape_takes_verdicts_and_ids():
     assert own.tapes[0]["steps"] == [{**STEP, "draft": " t3", "token": " t7"}]
     assert "1 of 1 drafts accepted, 2 tokens in 1 forward passes" in own.fallback()
     assert "<q> t1 t3 t7</q>" in own.fallback()
+
+
+def test_a_real_model_s_routing_and_tape_fit():
+    model = make_model(CONFIGS["mla, experts, MTP"])
+    tokens = make_tokens(model.config, 2, 16)
+    with watch_routing(model) as seen, torch.no_grad():
+        model(tokens)
+    routing_seen = next(iter(seen.values()))
+    own = widgets.router(routing_seen.scores, k=3, topk_group=2, scale=2.5, words=[["x"] * 16] * 2)
+    kept = faces_v3.unpack_scores(own.scores[0], 8)
+    assert torch.tensor(kept) == pytest.approx(routing_seen.scores[0].numpy(), abs=1 / 4096)
+    for temperature in (0, 1):
+        seed = torch.Generator().manual_seed(0)
+        written = generate_speculative(model, tokens[:1, :6], 20, temperature=temperature, generator=seed)
+        own = {"prompt": "", "first": str(written.tokens[0][0].item()), "greedy": not temperature, "steps": written.tape[0]}
+        told = widgets.mtp_tape(own, decode=lambda i: f" {i}").fallback()
+        assert f"{written.tokens_per_forward:.2f} for each" in told
+        assert "".join(f" {i}" for i in written.tokens[0].tolist()).strip() in told
 
 
 def test_the_outlier_stands_in_the_matrix():

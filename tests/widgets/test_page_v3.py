@@ -54,6 +54,10 @@ def test_router_shows_what_the_accounting_says(page, router):
     assert ["out" in text for text in groups] == [g not in choice.kept for g in range(4)]
     told = said(page, router)
     assert "The batch is complete" in told and all(f"{e} (weight" in told for e in choice.experts)
+    router.get_by_role("slider", name="Token").focus()
+    for _ in range(50):
+        page.keyboard.press("ArrowLeft")
+    assert shown_loads(router) == expected(12, 14, kept=2)[2]
 
 
 def test_router_arrows_follow_the_sign_rule(page, router):
@@ -188,6 +192,7 @@ def test_tape_goes_greedy(page, tape):
     tape.get_by_role("radio", name="greedy").check()
     steps = widgets.mtp_tape().tapes[1]["steps"]
     assert tape.locator("output").first.inner_text() == f"{len(steps)} of {len(steps)}"
+    assert page.evaluate("document.querySelector('ds-widget[name=mtp_tape]').model.get('step')") == len(steps)
     tape.get_by_role("slider", name="Forward pass").focus()
     page.keyboard.press("Home")
     for step in steps:
@@ -266,7 +271,12 @@ def test_tiles_are_picked_by_mouse_and_by_keys(page, tiles):
 
 def test_tiles_take_powers_of_two_and_other_groups(page, tiles):
     tiles.get_by_role("radio", name="power of two").check()
-    assert "= 0." in tiles.locator(".f8-step strong").nth(1).inner_text()
+    matrix = widgets.fp8_tiles().matrix()
+    quantized = float8.quantize(matrix, "tile", 8, power_of_two=True)
+    scale = tiles.locator(".f8-step strong").nth(1).inner_text()
+    assert scale.startswith("2⁻") and float(scale.split("= ")[1]) == pytest.approx(quantized.scales[2][4], rel=1e-3)
+    error = float8.mean_relative_error(quantized.back, matrix)
+    assert tiles.locator(".f8-own strong").inner_text() == f"{100 * error:.1f}%"
     widths = []
     for name in ("tensor", "block", "tile"):
         tiles.get_by_role("radio", name=name).check()
