@@ -72,7 +72,7 @@ def mtp_tape(tapes=None, tape=None, step=1, rate=None, depth=1, decode=None):
 
 
 def fp8_tiles(values=None, tile=8, scheme="tile", power_of_two=False, outlier=1, outlier_row=3, outlier_column=6,
-              row=3, column=5):  # fmt: skip
+              row=3, column=2):  # fmt: skip
     """The FP8 tile quantiser: a small matrix in E4M3, with one scale for all, for each tile or for each block.
 
     values: (R, C) numbers, 2 to 16 rows, 8 to 64 columns: a tensor, an array or nested lists; 8 x 32 invented

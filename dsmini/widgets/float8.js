@@ -11,6 +11,16 @@ export function stepAt(x) {
   return step;
 }
 
+const NUMBERS = [0];
+while (NUMBERS.at(-1) < E4M3_MAX) NUMBERS.push(NUMBERS.at(-1) + stepAt(NUMBERS.at(-1)));
+
+/** Up to four E4M3 numbers on |x|'s way: the two up to |x| and the two above it. */
+export function numbersAround(x) {
+  const above = NUMBERS.findIndex((n) => n > Math.abs(x));
+  const split = above < 0 ? NUMBERS.length : above;
+  return NUMBERS.slice(Math.max(0, split - 2), split + 2);
+}
+
 /** The nearest E4M3 number, of two equally near the one with an even mantissa; beyond 448, 448. */
 export function roundE4m3(x) {
   if (Number.isNaN(x)) return x;

@@ -1,6 +1,6 @@
 // The FP8 tile quantiser: a small matrix in E4M3, one scale for all, for each tile or for each block.
 import { announcer, assign, follow, frame, grouped, h, lifetime, logSlider, radios, s, slider, watchWidth } from "./common.js";
-import { bitsOf, groupOf, lost, meanRelativeError, quantize, stepAt } from "./float8.js";
+import { bitsOf, groupOf, lost, meanRelativeError, numbersAround, quantize, stepAt } from "./float8.js";
 
 const STATE = ["tile", "scheme", "power_of_two", "outlier", "outlier_row", "outlier_column", "row", "column"];
 const OUTLIERS = [1, 2 ** 20];
@@ -66,7 +66,7 @@ function render({ model, el }) {
 function makeControls(model, rows, columns) {
   const scheme = radios("One scale for each", schemeNames(model.get("tile")), (name) => assign(model, "scheme", name));
   const rule = radios("The scale is", RULES, (name) => assign(model, "power_of_two", name === "power"));
-  const outlier = logSlider("The outlier ◆ is made larger", OUTLIERS, [1, 32, 1024, 32768, 2 ** 20], (n) => `${grouped(n)} times`, (n) => assign(model, "outlier", n));
+  const outlier = logSlider("The outlier ◆ is made larger", OUTLIERS, [1, 32, 1024, 32768, 2 ** 20], (n) => (n === 1 ? "as it is" : `${grouped(n)} times`), (n) => assign(model, "outlier", n));
   const row = slider("Row", { min: 1, max: rows, step: 1 }, (n) => `${n} of ${rows}`, (n) => assign(model, "row", n));
   const column = slider("Column", { min: 1, max: columns, step: 1 }, (n) => `${n} of ${columns}`, (n) => assign(model, "column", n));
   const move = h("button", { type: "button", class: "dsw-button", onclick: () => {
@@ -172,8 +172,9 @@ function lensRows(number, now) {
 function ruler(scaled, rounded) {
   const step = stepAt(scaled);
   const size = Math.abs(scaled);
-  const below = Math.min(448 - step, Math.max(0, Math.floor(size / step) * step));
-  const around = [-1, 0, 1, 2].map((n) => below + n * step).filter((n) => n >= 0 && n <= 448);
+  const below = Math.min(448, Math.floor(size / step) * step);
+  const around = numbersAround(size).filter((n) => (n - below) / step < 2.5); // the spacing doubles at powers of two
+  const named = (n) => Math.abs(n - below) >= step || n === below;
   const x = (n) => `${(50 + (100 / 4) * ((n - below) / step - 0.5)).toFixed(2)}%`;
   const sign = scaled < 0 ? "−" : "";
   const words = `On the line: ${around.map((n) => sign + n).join(", ")}. The value ${plain(scaled, 5)} goes to ${exact(rounded)}.`;
@@ -181,7 +182,7 @@ function ruler(scaled, rounded) {
     s("line", { class: "f8-axis", x1: 0, x2: "100%", y1: 36, y2: 36 }),
     around.map((n) => [
       s("line", { class: `f8-tick${n === Math.abs(rounded) ? " f8-nearest" : ""}`, x1: x(n), x2: x(n), y1: 28, y2: 44 }),
-      s("text", { class: n === Math.abs(rounded) ? "f8-nearest" : "", x: x(n), y: 58 }, `${n ? sign : ""}${Number(n.toPrecision(5))}`)]).flat(),
+      s("text", { class: n === Math.abs(rounded) ? "f8-nearest" : "", x: x(n), y: 58 }, named(n) ? `${n ? sign : ""}${Number(n.toPrecision(5))}` : "")]).flat(),
     s("line", { class: "f8-way", x1: x(size), x2: x(Math.abs(rounded)), y1: 36, y2: 36 }),
     s("path", { class: "f8-value", d: "M-5 -9h10l-5 9z", style: { transform: `translate(${x(size)}, 34px)` } }),
     s("text", { class: "f8-over", x: x(size), y: 18 }, plain(scaled, 5)));
@@ -206,7 +207,7 @@ function boardRows(scores, now) {
 function conclude(scores, now, count) {
   const by = Object.fromEntries(scores.map((score) => [score.name, score]));
   const hurt = (score) => `${percent(score.error)}${score.lost ? ` and ${score.lost} of ${count} numbers lost` : ""}`;
-  if (by.tensor.error - by.tile.error < 0.01) return `With the outlier at ${grouped(now.outlier)} times all three do alike: ${hurt(by.tensor)}. E4M3 has exponents of its own, so a scale matters only once numbers fall below 2⁻⁶, where its digits thin out.`;
+  if (by.tensor.error - by.tile.error < 0.01) return `${now.outlier === 1 ? "Without an outlier" : `With the outlier at ${grouped(now.outlier)} times`} all three do alike: ${hurt(by.tensor)}. E4M3 has exponents of its own, so a scale matters only once numbers fall below 2⁻⁶, where its digits thin out.`;
   return `With the outlier at ${grouped(now.outlier)} times, one scale for the tensor costs ${hurt(by.tensor)}. With a scale for each block it is ${hurt(by.block)}; with one for each tile ${hurt(by.tile)}, for only the outlier's ${now.tile - 1} neighbours share its scale.`;
 }
 

@@ -52,7 +52,8 @@ def test_a_real_model_s_routing_and_tape_fit():
     for temperature in (0, 1):
         seed = torch.Generator().manual_seed(0)
         written = generate_speculative(model, tokens[:1, :6], 20, temperature=temperature, generator=seed)
-        own = {"prompt": "", "first": str(written.tokens[0][0].item()), "greedy": not temperature, "steps": written.tape[0]}
+        first, steps = str(written.tokens[0][0].item()), written.tape[0]
+        own = {"prompt": "", "first": first, "greedy": temperature == 0, "steps": steps}
         told = widgets.mtp_tape(own, decode=lambda i: f" {i}").fallback()
         assert f"{written.tokens_per_forward:.2f} for each" in told
         assert "".join(f" {i}" for i in written.tokens[0].tolist()).strip() in told

@@ -189,6 +189,15 @@ def test_a_planted_e4m3_error_is_seen(new_page, right, wrong):
     assert in_javascript(new_page(), "float8", ROUND, e4m3_cases(), (right, wrong)) != in_e4m3()
 
 
+def test_the_numbers_around_are_e4m3_numbers(new_page):
+    numbers = [float8.e4m3_value(bits) for bits in range(127)]
+    cases = [x for x in e4m3_cases() if 0 <= x < 449]
+    found = in_javascript(new_page(), "float8", "data.map(numbersAround)", cases)
+    for x, around in zip(cases, found, strict=True):
+        split = sum(n <= x for n in numbers)
+        assert around == numbers[max(0, split - 2) : split + 2]
+
+
 QUANTIZE = """data.map(([values, scheme, tile, power]) => {
   const q = quantize(values.map((row) => row.map(Math.fround)), scheme, tile, power);
   const exact = values.map((row) => row.map(Math.fround));
