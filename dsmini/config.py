@@ -327,7 +327,7 @@ def _read_layer_types(raw):
 
 
 def _minis():
-    """The book's own small decoders: one shape (0.6 to 0.7 million parameters), four attentions."""
+    """The book's own small decoders: one shape (0.6 to 0.7 million parameters) with four attentions, and a small V3."""
     shape = {"vocab_size": 256, "hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 8,
              "intermediate_size": 384, "max_position_embeddings": 1024, "initializer_range": 0.06}  # fmt: skip
     mla = {"kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16}
@@ -337,6 +337,13 @@ def _minis():
         "mini-gqa": ModelConfig(**shape, **baseline, num_key_value_heads=2),
         "mini-mqa": ModelConfig(**shape, **baseline, num_key_value_heads=1),
         "mini-mla": ModelConfig(**shape, **mla),
+        "mini-v3": ModelConfig(
+            vocab_size=128, hidden_size=96, num_hidden_layers=3, num_attention_heads=4, intermediate_size=256,
+            max_position_embeddings=1024, initializer_range=0.06, q_lora_rank=48, kv_lora_rank=32, qk_nope_head_dim=16,
+            qk_rope_head_dim=16, v_head_dim=16, first_k_dense_replace=1, moe_intermediate_size=48, n_routed_experts=8,
+            n_shared_experts=1, num_experts_per_tok=2, n_group=4, topk_group=2, num_nextn_predict_layers=1,
+            bos_token_id=0, eos_token_id=1,
+        ),  # fmt: skip
     }
 
 
