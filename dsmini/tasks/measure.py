@@ -36,14 +36,14 @@ def ask(model, problems, samples=1, temperature=1.0, max_new_tokens=160, seed=0)
 
 
 def grade(task, problems, texts):
-    """Whether each text of `ask` ends in a right answer: (problems, samples) float32 of 0 and 1."""
+    """Whether each text of `ask` ends in a right answer: (problems, samples) float64 of 0 and 1."""
 
     def right(problem, text):
         response = parse_response(text)
         return float(response is not None and task.is_right(problem, response.answer))
 
     rows = zip(problems, texts, strict=True)
-    return torch.tensor([[right(problem, text) for text in said] for problem, said in rows])
+    return torch.tensor([[right(problem, text) for text in said] for problem, said in rows], dtype=torch.float64)
 
 
 def solved(right):

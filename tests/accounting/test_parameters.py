@@ -83,8 +83,8 @@ def test_prediction_block_of_a_dense_model_has_a_dense_layer():
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("name", CONFIGS)
-def test_count_is_what_the_model_has(name, tied):
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "experts" not in name])
+def test_count_of_a_dense_model_is_all_active(name, tied):
     config = CONFIGS[name].replace(tie_word_embeddings=tied)
     count = count_parameters(config)
     assert count.total == count.active == sum(p.numel() for p in Transformer(config).parameters())
