@@ -21,7 +21,7 @@ from dsmini.model.transformer import Transformer
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5}
 EVERYWHERE = {**EXPERTS, "first_k_dense_replace": 0}
 CONFIGS = {
-    "dense": v3(num_mtp_layers=2),
+    "dense trunk": v3(**{**EXPERTS, "first_k_dense_replace": 2}, num_mtp_layers=2),
     "experts": v3(**EXPERTS, num_mtp_layers=2),
     "experts, YaRN": v3(**EVERYWHERE, rope_parameters=YARN, num_mtp_layers=2),
     "plain queries": v3(**EXPERTS, q_lora_rank=None, num_mtp_layers=2),
@@ -95,7 +95,7 @@ def test_our_cache_continues_to_their_predictions(name):
     assert difference(ours.lm_head(torch.cat(pieces, dim=1)), expected) <= 1e-12
 
 
-@pytest.mark.parametrize("name", ["dense", "experts", "experts, YaRN"])
+@pytest.mark.parametrize("name", ["dense trunk", "experts", "experts, YaRN"])
 def test_losses_and_their_gradients_are_equal(name):
     theirs, modules, ours = make_twins(CONFIGS[name])
     tokens = tokens_for(ours)
