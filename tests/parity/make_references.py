@@ -69,7 +69,7 @@ EXPERTS = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, 
 def deepseek_v3_moe():
     """One MoE layer, 16 experts in 4 groups; 2 rows of 24 tokens: (config, weights, inputs).
 
-    Biases lie mostly below zero, so that many biased scores do: what a mask of 0 instead of -inf would show.
+    Biases lie below zero, so that most biased scores do: a mask of 0 instead of -inf chooses other experts.
     """
     config = DeepseekV3Config(**EXPERTS, n_shared_experts=1, routed_scaling_factor=2.5, norm_topk_prob=True)
     random = torch.Generator().manual_seed(20241229)
@@ -91,7 +91,7 @@ def moe_weights(layer, width, random):
     weights = {}
     for name, weight in layer.state_dict().items():
         noise = torch.randn(weight.shape, generator=random)
-        weights[name] = 0.3 * noise - 0.5 if weight.dim() == 1 else 1.5 * weight.shape[-1] ** -0.5 * noise
+        weights[name] = 0.3 * noise - 0.9 if weight.dim() == 1 else 1.5 * weight.shape[-1] ** -0.5 * noise
     return weights, {"x": torch.randn(2, 24, width, generator=random, dtype=torch.float64)}
 
 
