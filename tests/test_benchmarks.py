@@ -94,6 +94,33 @@ def test_speed_reaches_what_the_book_says(speed):
     assert theirs > 20 * ours
 
 
+def test_multi_token_rows_are_complete_and_agree_with_themselves():
+    rows = stored("multi_token.json")["rows"]
+    runs = {(row["text"], row["variant"], row["seed"]): row for row in rows}
+    seeds = {row["seed"] for row in rows}
+    variants = [("python", name) for name in ("none", "sequential", "parallel", "deeper", "neighbour")]
+    variants += [("tasks", name) for name in ("none", "sequential", "parallel")]
+    assert len(seeds) >= 3 and runs.keys() == {(*variant, seed) for variant in variants for seed in seeds}
+    for row in rows:
+        assert abs(row["held_out_loss"] - row["same_targets_loss"]) < 0.05
+        for how in ("greedy", "sampled"):
+            if f"acceptance_{how}" in row:
+                assert 1 < row[f"tokens_per_forward_{how}"] <= 1 + row[f"acceptance_{how}"]
+
+
+def test_multi_token_results_say_what_the_book_says():
+    rows = stored("multi_token.json")["rows"]
+    runs = {(row["text"], row["variant"], row["seed"]): row for row in rows}
+    for text, variant, seed in runs:
+        if variant == "sequential":
+            sees, blind = runs[text, variant, seed], runs[text, "parallel", seed]
+            assert sees["next_but_one_loss"] < sees["same_targets_loss"] < blind["next_but_one_loss"]
+            assert sees["overlap"] > blind["overlap"] and sees["same_best_token"] > blind["same_best_token"]
+    for seed in {row["seed"] for row in rows}:
+        loss = {name: runs["python", name, seed]["same_targets_loss"] for name in ("none", "deeper", "neighbour")}
+        assert loss["none"] - loss["neighbour"] > 3 * abs(loss["none"] - loss["deeper"])
+
+
 def test_rows_come_back_only_under_the_same_conditions(store, tmp_path):
     path, rows = tmp_path / "results" / "x.json", [{"seed": 0, "loss": 1.5}, {"seed": 1, "loss": 1.25}]
     assert store.read(path, {"steps": 3}) == []
