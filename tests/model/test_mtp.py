@@ -102,7 +102,7 @@ def test_positions_count_only_by_their_distance(name):
     hidden, embedded, table = random(2, 7, 32), random(2, 7, 32, seed=1), make_model(KINDS[name]).rope
     here, there = (table(torch.arange(7)[None] + start, torch.float64) for start in (0, 1))
     assert difference(here[0], there[0]) > 0.1
-    assert difference(mtp(hidden, embedded, here), mtp(hidden, embedded, there)) < 1e-6  # tables are float32 inside
+    assert difference(mtp(hidden, embedded, here), mtp(hidden, embedded, there)) < 1e-12
     stretched = table(2 * torch.arange(7)[None], torch.float64)
     assert difference(mtp(hidden, embedded, here), mtp(hidden, embedded, stretched)) > 1e-3
 
