@@ -121,6 +121,37 @@ def test_multi_token_results_say_what_the_book_says():
         assert loss["none"] - loss["neighbour"] > 3 * abs(loss["none"] - loss["deeper"])
 
 
+def test_moe_rows_are_complete_and_compare_equal_weights():
+    result = stored("moe_quality.json")
+    runs = {(row["task"], row["arm"], row["seed"]): row for row in result["rows"]}
+    arms = {(task, arm) for task, arm, _ in runs}
+    seeds = {seed for _, _, seed in runs}
+    assert len(runs) == len(result["rows"]) == len(arms) * len(seeds) and len(seeds) >= 3
+    experts = result["conditions"]["experts"]
+    width = experts["moe_intermediate_size"] * (experts["n_routed_experts"] + experts["n_shared_experts"])
+    for (task, arm, _), row in runs.items():
+        active, every = (64, 256) if task == "facts" else (experts["intermediate_size"], width)
+        hidden_size = 64 if task == "facts" else 128
+        assert row["weights"] == 3 * hidden_size * (active if arm == "dense" else every)
+        if "load" in row:
+            assert sum(row["load"]) == pytest.approx(1, abs=1e-3)
+            assert max(row["load"]) * len(row["load"]) - 1 == pytest.approx(row["max_violation"], abs=2e-3)
+
+
+def test_moe_results_say_what_the_book_says():
+    rows = stored("moe_quality.json")["rows"]
+
+    def runs(task, arm, field):
+        return [row[field] for row in rows if row["task"] == task and row["arm"] == arm]
+
+    order = ("dense", "coarse", "fine", "dense, all weights")
+    for smaller, larger in zip(order, order[1:], strict=False):
+        assert max(runs("facts", smaller, "recall")) < min(runs("facts", larger, "recall"))
+    for arm in ("bias", "loss 0.01", "loss 1", "loss 10"):
+        assert max(runs("text", arm, "max_violation")) < 1 < min(runs("text", "none", "max_violation"))
+    assert min(runs("text", "loss 10", "held_out_loss")) > max(runs("text", "none", "held_out_loss"))
+
+
 def test_rows_come_back_only_under_the_same_conditions(store, tmp_path):
     path, rows = tmp_path / "results" / "x.json", [{"seed": 0, "loss": 1.5}, {"seed": 1, "loss": 1.25}]
     assert store.read(path, {"steps": 3}) == []
