@@ -1,7 +1,6 @@
 """The base model: what was accepted, and that the shipped weights can do what their record says."""
 
 import pytest
-import torch
 
 from dsmini.tasks.measure import measure_countdown, measure_shell_game
 from dsmini.zoo import store
@@ -43,7 +42,6 @@ def test_building_it_takes_at_most_900_cpu_seconds_and_a_million_parameters(ship
 def test_shipped_weights_do_on_other_problems_what_the_record_says(shipped):
     """Other held-out problems than the record's, and fewer: four standard errors of leeway for the draw."""
     model, record = shipped
-    torch.set_num_threads(1)
     measured = {
         "shell_game": measure_shell_game(model, problems=60, samples=16, seed=7),
         "countdown": measure_countdown(model, problems=60, samples=8, seed=7),
