@@ -19,7 +19,7 @@ from dsmini.model.layers import SwiGLU
 class Routing(NamedTuple):
     """What a router decided, for every token.
 
-    experts: (B, T, k) int64   weights: theirs, (B, T, k)   scores: of all experts, (B, T, E).
+    experts: (B, T, k) int64   weights: theirs, (B, T, k)   scores: of all, (B, T, E).
     """
 
     experts: torch.Tensor
@@ -28,11 +28,11 @@ class Routing(NamedTuple):
 
 
 def select_experts(scores, k, n_group=1, topk_group=1, group_by="top2"):
-    """The k experts of every token with the highest scores, from its topk_group best groups.
+    """The k experts with the highest scores, from a token's topk_group best groups.
 
     scores: (..., E), for V3 with the bias added   returns (..., k) int64, best first.
-    A group counts what its two best experts score together ("top2", V3) or what its best one
-    scores ("max", V2). Groups left out get -inf and not 0: a biased score may be negative.
+    A group counts what its two best experts score together ("top2", V3) or what its best
+    one scores ("max", V2). Others get -inf and not 0: a biased score may be negative.
     V3 report, section 2.1.2, node-limited routing.
     """
     if topk_group < n_group:
@@ -80,13 +80,13 @@ class Router(nn.Module):
     def balance(self, load, speed):
         """Raise the bias of experts below the mean load by `speed`, lower it above.
 
-        load: (E,), tokens that each expert received in the last step. V3 report, section 2.1.2.
+        load: (E,), tokens of each expert in the last step. V3 report, section 2.1.2.
         """
         load = load.to(self.e_score_correction_bias)
         self.e_score_correction_bias += speed * torch.sign(load.mean() - load)
 
     def _apply(self, fn, recurse=True):
-        """Module.bfloat16() and the like leave the bias alone: its steps need float32's digits."""
+        """Module.bfloat16() and so on leave the bias alone: its steps need float32."""
         before = self.e_score_correction_bias
         super()._apply(fn, recurse)
         after = self.e_score_correction_bias
@@ -96,9 +96,9 @@ class Router(nn.Module):
 
 
 class Experts(nn.Module):
-    """All routed experts of a layer, each a SwiGLU of width i: (B, T, D), Routing -> (B, T, D).
+    """All routed experts of a layer, each a SwiGLU of width i.
 
-    gate_up_proj: (E, 2 i, D), the gate's rows first. down_proj: (E, D, i).
+    (B, T, D), Routing -> (B, T, D). gate_up_proj: (E, 2 i, D), the gate's rows first. down_proj: (E, D, i).
     """
 
     def __init__(self, config):
@@ -109,7 +109,7 @@ class Experts(nn.Module):
         self.down_proj = nn.Parameter(torch.zeros(experts, width, inner))
 
     def forward(self, x, routing):
-        """Sort the (token, expert) pairs by expert: each expert works on one block of rows, once."""
+        """Sort the (token, expert) pairs by expert: each works on one block of rows, once."""
         chosen = routing.experts.flatten()  # (B T k,): pair after pair
         order = chosen.argsort(stable=True)
         rows = order // routing.experts.shape[-1]  # (B T k,): the token of each pair
@@ -136,7 +136,7 @@ def expert_forward(x, gate_up, down):
 class MixtureOfExperts(nn.Module):
     """The feed-forward of a MoE layer: shared experts plus k weighted routed ones.
 
-    (B, T, D) -> (B, T, D). V3 report, eq. 12, without its residual `u`, which the layer adds.
+    (B, T, D) -> (B, T, D). V3 report, eq. 12, without the residual, which the layer adds.
     """
 
     def __init__(self, config):
@@ -145,11 +145,11 @@ class MixtureOfExperts(nn.Module):
         self.experts = Experts(config)
         if config.n_shared_experts:
             width = config.n_shared_experts * config.moe_intermediate_size
-            self.shared_experts = SwiGLU(config.hidden_size, width)  # all shared experts as one
+            self.shared_experts = SwiGLU(config.hidden_size, width)  # all of them as one
 
     def forward(self, x):
-        routed = self.experts(x, self.gate(x))
-        return routed + self.shared_experts(x) if hasattr(self, "shared_experts") else routed
+        out = self.experts(x, self.gate(x))
+        return out + self.shared_experts(x) if hasattr(self, "shared_experts") else out
 
 
 def at_least_float32(x):
@@ -163,9 +163,9 @@ def expert_load(experts, num_experts):
 
 
 def max_violation(load):
-    """MaxVio: how far the busiest expert lies above the mean load. 0 is even, 1 is twice the mean.
+    """MaxVio: how far the busiest expert lies above the mean load; 0 is even.
 
-    load: (E,) counts   returns a float.   Wang et al. 2024, section 4.1 (arXiv 2408.15664).
+    load: (E,) counts   returns a float.   Wang et al. 2024 (arXiv 2408.15664), section 4.1.
     """
     load = load.double()
     return (load.max() / load.mean() - 1).item()
@@ -174,9 +174,9 @@ def max_violation(load):
 def sequence_balance_loss(scores, k):
     """The sequence-wise balance loss, without its factor alpha. V3 report, eq. 17-20.
 
-    scores: (B, T, E), unbiased. Per sequence: f_i, how often expert i is among a token's k best,
-    times P_i, its mean share of a token's scores; 1 where both are even. Returns the mean over
-    sequences. Only P carries a gradient.
+    scores: (B, T, E), unbiased. Per sequence: f_i, how often expert i is among a token's k
+    best, times P_i, its mean share of a token's scores; 1 where both are even. Returns the
+    mean over sequences. Only P carries a gradient.
     """
     chosen = torch.zeros_like(scores).scatter_(-1, scores.topk(k, dim=-1).indices, 1.0)
     f = chosen.mean(1) * scores.shape[-1] / k  # (B, E)
@@ -188,8 +188,8 @@ def sequence_balance_loss(scores, k):
 def watch_routing(model):
     """Watch a model's routers: yields a dict, name of a router -> its latest Routing.
 
-    model: any module with `Router`s inside. Names are those of `model.get_submodule`; gradients
-    stay attached.
+    model: any module with `Router`s inside. Names are those of `model.get_submodule`;
+    gradients stay attached.
     """
     latest, hooks = {}, []
     for name, module in model.named_modules():
