@@ -98,7 +98,8 @@ class Router(nn.Module):
 class Experts(nn.Module):
     """All routed experts of a layer, each a SwiGLU of width i.
 
-    (B, T, D), Routing -> (B, T, D). gate_up_proj: (E, 2 i, D), the gate's rows first. down_proj: (E, D, i).
+    (B, T, D), Routing -> (B, T, D).
+    gate_up_proj: (E, 2 i, D), the gate's rows first. down_proj: (E, D, i).
     """
 
     def __init__(self, config):
@@ -109,7 +110,7 @@ class Experts(nn.Module):
         self.down_proj = nn.Parameter(torch.zeros(experts, width, inner))
 
     def forward(self, x, routing):
-        """Sort the (token, expert) pairs by expert: each works on one block of rows, once."""
+        """Sort the (token, expert) pairs by expert: each works on one block of rows."""
         chosen = routing.experts.flatten()  # (B T k,): pair after pair
         order = chosen.argsort(stable=True)
         rows = order // routing.experts.shape[-1]  # (B T k,): the token of each pair
