@@ -1,11 +1,14 @@
 """The canonical runner: same input, same bytes; a failing chapter stays as it was; costs are recorded and compared."""
 
+import base64
+import io
 import os
 import subprocess
 import sys
 
 import nbformat
 import pytest
+from PIL import Image
 
 import notebooks
 from notebooks import Cost
@@ -122,6 +125,19 @@ def test_progress_bars_end_as_nothing_and_other_lines_stay():
     assert notebooks.tidy_text("before\n" + bar + "after\n") == "before\nafter\n"
     assert notebooks.tidy_text("step 1\rstep 2\nwindows\r\n") == "step 2\nwindows\n"
     assert notebooks.tidy_text("93.3% of the cache | a table\n") == "93.3% of the cache | a table\n"
+
+
+def test_figures_are_stored_with_a_palette_and_look_the_same():
+    picture = Image.new("RGBA", (60, 40), "white")
+    for x in range(60):
+        picture.putpixel((x, x // 2), (0, 114, 178, 255))
+    data = io.BytesIO()
+    picture.save(data, "png")
+    encoded = base64.b64encode(data.getvalue()).decode()
+    compact = notebooks.compact_png(encoded)
+    again = Image.open(io.BytesIO(base64.b64decode(compact)))
+    assert again.mode == "P" and again.convert("RGBA").tobytes() == picture.tobytes()
+    assert notebooks.compact_png(compact) == compact, "a second run changes nothing"
 
 
 def test_nbval_run_compares_the_cost_with_the_recorded_one(tmp_path):
