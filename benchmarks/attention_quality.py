@@ -9,7 +9,6 @@ is written after every run, so a benchmark that was stopped goes on where it was
 
 import argparse
 import dataclasses
-import hashlib
 import time
 from pathlib import Path
 
@@ -27,7 +26,6 @@ RESULT = Path(__file__).parent / "results" / "attention_quality.json"
 ATTENTIONS = ("mha", "gqa", "mqa", "mla")
 EVALUATION = {"context": 128, "batches": 32, "batch_size": 16}
 TEXT_BYTES = 2_000_000
-CURVE_POINTS = 40
 
 
 def measure(attention, seed, settings, text):
@@ -46,7 +44,7 @@ def measure(attention, seed, settings, text):
         "cache_bytes_per_token": kv_cache_bytes(config, 1, bytes_per_value=4),
         "parameters": sum(p.numel() for p in model.parameters()),
         "cpu_seconds": round(seconds, 1),
-        "training_loss": [round(part.mean().item(), 3) for part in losses.chunk(CURVE_POINTS)],
+        "training_loss": store.curve(losses),
     }
 
 
@@ -62,7 +60,7 @@ def main():
     conditions = {
         "training": dataclasses.asdict(settings),
         "evaluation": EVALUATION,
-        "text": {"bytes": len(text), "sha256": hashlib.sha256(bytes(text.tolist())).hexdigest()[:16]},
+        "text": {"bytes": len(text), "sha256": store.fingerprint(text)},
         "threads": torch.get_num_threads(),
         **store.versions(),
     }

@@ -10,7 +10,6 @@ file is written after every run, so a benchmark that was stopped goes on where i
 
 import argparse
 import dataclasses
-import hashlib
 import time
 from pathlib import Path
 
@@ -161,7 +160,7 @@ def main():
     text = ByteTokenizer().encode(standard_library_text(TEXT_BYTES))
     conditions = {
         "facts": {"keys": KEYS, "values": VALUES, "width": WIDTH, "arms": FACTS_ARMS, **FACTS_TRAINING},
-        "text": {"bytes": len(text), "sha256": hashlib.sha256(bytes(text.tolist())).hexdigest()[:16], **TEXT_TRAINING},
+        "text": {"bytes": len(text), "sha256": store.fingerprint(text), **TEXT_TRAINING},
         "experts": {k: v for k, v in dataclasses.asdict(EXPERTS).items() if "expert" in k or "intermediate" in k},
         "threads": torch.get_num_threads(),
         **store.versions(),

@@ -11,7 +11,6 @@ windows. The file is written after every run; a benchmark that was stopped goes 
 
 import argparse
 import dataclasses
-import hashlib
 import time
 from pathlib import Path
 
@@ -43,7 +42,6 @@ TEXT_BYTES = 2_000_000
 SHARES = {"shell_game/careful": 0.5, "countdown/solve": 0.5}
 SHAPES = {"python": {"batch_size": 16, "context": 128}, "tasks": {"batch_size": 32, "context": 64}}
 PROMPTS, NEW_TOKENS = 48, 64
-CURVE_POINTS = 40
 
 
 class Parallel(MultiTokenPrediction):
@@ -74,7 +72,7 @@ class PythonText:
         tokens = ByteTokenizer().encode(standard_library_text(TEXT_BYTES))
         cut = len(tokens) * 9 // 10
         self.config, self.data, self.held_out = CONFIG, tokens[:cut], tokens[cut:]
-        self.sha256 = hashlib.sha256(bytes(tokens.tolist())).hexdigest()[:16]
+        self.sha256 = store.fingerprint(tokens)
         starts = torch.linspace(0, len(self.held_out) - 100, PROMPTS).long()
         self.prompts, self.stop = [self.held_out[start : start + 64] for start in starts], ()
 
@@ -93,7 +91,7 @@ class TaskText:
         self.config = CONFIG.replace(vocab_size=TOKENIZER.vocab_size)
         self.data = corpus(SHARES, **SHAPES["tasks"])
         sample = torch.cat([self.data(step) for step in range(8)])
-        self.sha256 = hashlib.sha256(bytes(sample.flatten().tolist())).hexdigest()[:16]
+        self.sha256 = store.fingerprint(sample)
         draw = Draw("benchmark")
         problems = [shell_game.sample(draw, "test") for _ in range(PROMPTS)]
         self.prompts = [TOKENIZER.encode(prompt_text(problem.prompt)) for problem in problems]
@@ -156,7 +154,7 @@ def measure(name, text, variant, seed, settings):
         row |= speculate(model, text)
     else:
         row = {key: row[key] for key in ("held_out_loss", "same_targets_loss")}  # its module is random
-    curve = [round(part.mean().item(), 3) for part in losses.chunk(CURVE_POINTS)]
+    curve = store.curve(losses)
     return {"text": name, "variant": variant, "seed": seed, **row, "cpu_seconds": round(seconds, 1),
             "training_loss": curve}  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Result files of the benchmarks: JSON, one measured row a line, written in one step."""
 
+import hashlib
 import json
 import platform
 
@@ -21,6 +22,16 @@ def processor():
             return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def fingerprint(tokens):
+    """A text's identity: the start of the SHA-256 of its tokens, each below 256."""
+    return hashlib.sha256(bytes(tokens.flatten().tolist())).hexdigest()[:16]
+
+
+def curve(losses, points=40):
+    """A loss curve as at most `points` means of neighbouring steps."""
+    return [round(part.mean().item(), 3) for part in losses.chunk(points)]
 
 
 def write(path, conditions, rows):

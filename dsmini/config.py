@@ -230,7 +230,7 @@ class ModelConfig:
         read: `rope_theta` + `rope_scaling` (the hub's files) and `rope_parameters` (transformers 5).
         Raises FileNotFoundError, or ValueError naming the key that this book's models cannot honour.
         """
-        raw = dict(source) if isinstance(source, Mapping) else _read_json(source)
+        raw = dict(source) if isinstance(source, Mapping) else read_json(source)
         model_type = raw.get("model_type")
         _check(model_type in _MODEL_TYPES, "model_type", model_type, f"one of {', '.join(_MODEL_TYPES)}")
         _check(raw.get("hidden_act", "silu") == "silu", "hidden_act", raw.get("hidden_act"), "'silu'")
@@ -289,7 +289,8 @@ def _positive(config, name, prefix=""):
     _check(number and value > 0, prefix + name, value, "a positive number")
 
 
-def _read_json(source):
+def read_json(source):
+    """A config.json as a dict. source: the file, or the folder that holds it. Raises as `ModelConfig.from_hf`."""
     path = Path(source)
     path = path / "config.json" if path.is_dir() else path
     try:

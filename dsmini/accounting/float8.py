@@ -10,7 +10,7 @@ import struct
 from typing import NamedTuple
 
 E4M3_MAX = 448.0
-SMALLEST_AMAX = 1e-4  # as in dsmini.model.fp8: a group of zeros would be 0 / 0
+SMALLEST_AMAX = 1e-4  # DeepSeek's kernels floor a group's largest value here: a group of zeros would be 0 / 0
 SCHEMES = ("tensor", "tile", "block")
 
 _SMALLEST_STEP = 2.0**-9  # between numbers below 2^-5

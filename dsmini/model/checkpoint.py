@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from dsmini.config import ModelConfig
+from dsmini.config import ModelConfig, read_json
 from dsmini.files import atomically
 from dsmini.model.fp8 import dequantize_blocks
 from dsmini.model.transformer import Transformer
@@ -38,8 +38,9 @@ def load_pretrained(folder, dtype=torch.float32):
     unexpected and misshapen tensors at once.
     """
     folder = Path(folder)
-    config = ModelConfig.from_hf(folder)
-    tensors = _dequantize(_read(folder), _block_size(folder))
+    raw = read_json(folder)
+    config = ModelConfig.from_hf(raw)
+    tensors = _dequantize(_read(folder), _block_size(raw))
     layers = {int(found[1]) for name in tensors if (found := _LAYER.match(name))}
     if not any(layer >= config.num_hidden_layers for layer in layers):
         config = config.replace(num_nextn_predict_layers=0)
@@ -71,6 +72,15 @@ def save_pretrained(model, folder):
         config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def fill(model, weights):
+    """Give a `Transformer` on the meta device its weights, name -> tensor; a tied head comes from the embedding."""
+    if model.config.tie_word_embeddings:
+        weights = {**weights, "lm_head.weight": weights["model.embed_tokens.weight"]}
+    model.load_state_dict(weights, assign=True)
+    if model.config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
+
+
 # ---- reading --------------------------------------------------------------------------------------------------------
 
 
@@ -98,9 +108,9 @@ def _files(folder):
     return [folder / name for name in names]
 
 
-def _block_size(folder):
-    """Side of an FP8 weight block; 128 in every released checkpoint."""
-    settings = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("quantization_config") or {}
+def _block_size(raw):
+    """Side of an FP8 weight block, from a config.json; 128 in every released checkpoint."""
+    settings = raw.get("quantization_config") or {}
     rows, columns = settings.get("weight_block_size") or (128, 128)
     if rows != columns:
         raise ValueError(f"quantization_config.weight_block_size = {[rows, columns]}: expected a square")
@@ -137,17 +147,12 @@ def _fit(model, tensors, folder, dtype):
             continue
         keep = name.endswith("e_score_correction_bias") and dtype in (torch.bfloat16, torch.float16)
         loaded[name] = tensor.to(torch.float32 if keep else dtype)
-    if model.config.tie_word_embeddings and "model.embed_tokens.weight" in loaded:
-        loaded["lm_head.weight"] = loaded["model.embed_tokens.weight"]
     unexpected = [name for name in tensors if name not in used and not _is_copy(name, tensors, model.config)]
     report = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
     if any(report.values()):
         lines = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in report.items() if names]
         raise CheckpointError(f"{folder} does not fit its config.json\n" + "\n".join(lines))
-    model.load_state_dict(loaded, assign=True)
-    model.requires_grad_(True)
-    if model.config.tie_word_embeddings:
-        model.lm_head.weight = model.model.embed_tokens.weight
+    fill(model, loaded)
 
 
 def _names_on_disk(name, empty, config, tensors):

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-E4M3_MAX = 448.0
-SMALLEST_AMAX = 1e-4  # DeepSeek's kernels floor a block's largest value here: a block of zeros would be 0 / 0
+from dsmini.accounting.float8 import E4M3_MAX, SMALLEST_AMAX
 
 
 def block_scales(amax, power_of_two=True):

@@ -13,6 +13,11 @@ from torch import nn
 from torch.nn import functional as F
 
 
+def at_least_float32(x):
+    """Half precision as float32, everything else as it is."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
 class RMSNorm(nn.Module):
     """Divide a vector by its root mean square, then scale each dimension: (..., dim) -> (..., dim).
 
@@ -25,7 +30,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x):
-        wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        wide = at_least_float32(x)
         mean_square = wide.pow(2).mean(-1, keepdim=True)
         return self.weight * (wide * torch.rsqrt(mean_square + self.eps)).to(x.dtype)
 

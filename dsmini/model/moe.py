@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dsmini.model.layers import SwiGLU
+from dsmini.model.layers import SwiGLU, at_least_float32
 
 
 class Routing(NamedTuple):
@@ -151,11 +151,6 @@ class MixtureOfExperts(nn.Module):
     def forward(self, x):
         out = self.experts(x, self.gate(x))
         return out + self.shared_experts(x) if hasattr(self, "shared_experts") else out
-
-
-def at_least_float32(x):
-    """Half precision as float32, everything else as it is."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def expert_load(experts, num_experts):

@@ -21,6 +21,7 @@ from safetensors.torch import save as save_tensors
 
 from dsmini.config import ModelConfig
 from dsmini.files import atomically
+from dsmini.model.checkpoint import fill
 from dsmini.model.transformer import Transformer
 from dsmini.zoo.recipe import changed_fields
 
@@ -65,12 +66,7 @@ def decode(data):
     about = json.loads(header(data)["__metadata__"]["dsmini"])
     with torch.device("meta"):
         model = Transformer(ModelConfig(**about["config"]))
-    weights = {name: tensor.to(torch.float32) for name, tensor in load_tensors(data).items()}
-    if model.config.tie_word_embeddings:
-        weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
-    model.load_state_dict(weights, assign=True)
-    if model.config.tie_word_embeddings:
-        model.lm_head.weight = model.model.embed_tokens.weight
+    fill(model, {name: tensor.to(torch.float32) for name, tensor in load_tensors(data).items()})
     return model.eval()
 
 
