@@ -23,7 +23,12 @@ def prompt_text(question):
 
 def document_text(question, thought, answer):
     """A whole turn, as a training text: the prompt, then `thought</think>answer<eos>`."""
-    return f"{prompt_text(question)}{thought}{END_THINK}{answer}{EOS}"
+    return f"{prompt_text(question)}{response_text(thought, answer)}"
+
+
+def response_text(thought, answer):
+    """What a model says after `prompt_text`: `thought</think>answer<eos>`."""
+    return f"{thought}{END_THINK}{answer}{EOS}"
 
 
 def parse_response(text):

@@ -22,7 +22,8 @@ _OPERATORS = ("+", "-", "*", "/", "=")
 _LABELS = tuple("abcdefghijkl")
 _SWAPS = tuple(f"{i}-{j}" for i in range(1, 6) for j in range(i + 1, 6))
 _WORDS = ("cups", "reach", "with", "wait", "yes", "no")
-_VOCABULARY = (*SPECIAL, *_NUMBERS, *_OPERATORS, *_LABELS, *_SWAPS, *_WORDS)
+SECOND_LANGUAGE = ("one", "two", "three", "four", "five")  # the cups, for thoughts that mix languages (chapter 8)
+_VOCABULARY = (*SPECIAL, *_NUMBERS, *_OPERATORS, *_LABELS, *_SWAPS, *_WORDS, *SECOND_LANGUAGE)
 
 
 class ByteTokenizer:

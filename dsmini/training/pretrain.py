@@ -148,7 +148,7 @@ def train(model, data, settings=None, seed=0, progress=True, on_step=None, snaps
     run = snapshot and describe_run(model, data, settings, seed)
     losses = []
     if snapshot and Path(snapshot).exists():
-        losses = load_snapshot(snapshot, run, model, optimizer, generator)
+        losses, _ = load_snapshot(snapshot, run, model, optimizer, generator)
     model.train()
     name, done = progress if isinstance(progress, str) else "training", len(losses)
     bar = tqdm(range(done, settings.steps), name, settings.steps, initial=done, disable=not progress, leave=False)

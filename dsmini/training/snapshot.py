@@ -26,36 +26,49 @@ def describe_run(model, data, settings, seed):
     The weights that it starts from are not part of it: who trains on in the same notebook after an interrupt hands in
     a model that has already learned something.
     """
-    example = data(0) if callable(data) else data
+    return describe(model, fingerprint(data(0) if callable(data) else data), settings, seed)
+
+
+def describe(model, data, settings, seed):
+    """The same where the data has a fingerprint already, a text."""
     config = {f"config.{key}": value for key, value in dataclasses.asdict(model.config).items() if value is not None}
     run = {
         **dataclasses.asdict(settings),
         **config,
         "seed": seed,
-        "data": hashlib.sha256(example.cpu().numpy().tobytes()).hexdigest()[:16],
+        "data": data,
         "trainable parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "precision": str(model.lm_head.weight.dtype).removeprefix("torch."),
     }
     return json.loads(json.dumps(run))
 
 
-def save_snapshot(path, run, model, optimizer, generator, losses):
-    """Write the state after len(losses) steps to `path`, in one step. run: from `describe_run`."""
+def fingerprint(tokens):
+    """A short text that differs between tensors that differ."""
+    return hashlib.sha256(tokens.cpu().numpy().tobytes()).hexdigest()[:16]
+
+
+def save_snapshot(path, run, model, optimizer, generator, losses, names=None):
+    """Write the state after len(losses) steps to `path`, in one step. run: from `describe_run`.
+
+    losses: a float a step; or a row of floats a step, with the names of its columns.
+    """
     tensors = {f"model/{name}": tensor.detach().clone() for name, tensor in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": torch.as_tensor(value).clone() for key, value in state.items()}
     tensors["generator"] = generator.get_state()
     tensors["losses"] = torch.tensor(losses, dtype=torch.float64)
     with atomically(path) as temporary:
-        save_file(tensors, temporary, {"run": json.dumps(run, sort_keys=True)})
+        about = {"run": run, "names": names}
+        save_file(tensors, temporary, {"about": json.dumps(about, sort_keys=True)})
 
 
 def load_snapshot(path, run, model, optimizer, generator):
-    """Put model, optimizer and generator into the state of `path`; returns the losses so far.
+    """Put model, optimizer and generator into the state of `path`; returns the losses so far, and their names.
 
     Raises SnapshotError for a file that is not a whole snapshot, and, naming what differs, for that of another run.
     """
-    stored, tensors = _read(path)
+    stored, names, tensors = _read(path)
     if differing := sorted(key for key in {*run, *stored} if run.get(key) != stored.get(key)):
         found = ", ".join(f"{key} = {stored.get(key)!r} there, {run.get(key)!r} here" for key in differing)
         raise SnapshotError(f"{path}: a snapshot of another run ({found}); delete it to start afresh")
@@ -67,14 +80,15 @@ def load_snapshot(path, run, model, optimizer, generator):
             state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     generator.set_state(tensors["generator"])
-    return tensors["losses"].tolist()
+    return tensors["losses"].tolist(), names
 
 
 def _read(path):
-    """(what the run was asked to do, all tensors) of a snapshot."""
+    """(what the run was asked to do, the losses' names, all tensors) of a snapshot."""
     try:
         with safe_open(path, framework="pt") as file:
-            names, header = file.keys(), file.metadata() or {}
-            return json.loads(header["run"]), {name: file.get_tensor(name) for name in names}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            about = json.loads((file.metadata() or {})["about"])
+            return about["run"], about["names"], tensors
     except (SafetensorError, KeyError) as error:
         raise SnapshotError(f"{path} is not a whole snapshot ({error}); delete it to start afresh") from error

@@ -28,8 +28,9 @@ def record(name):
     """How a model was made and what it can do, a dict.
 
     name, recipe (its hash), seed, config, parents (name -> SHA-256 of their files), versions, cpu_seconds; metrics,
-    see `metrics`; stages, a list of dicts: name, steps, losses and loads, thinned, of every n-th step; first_losses:
-    the losses of a rehearsal, stage -> 5 floats; bytes and sha256 of its file. Raises as `load`.
+    see `metrics`; stages, a list of dicts: name, steps, loads, and losses, or curves (name -> floats) of reinforcement
+    learning, all thinned to every n-th step; first_losses: those of a rehearsal (of reinforcement learning, the
+    entropies), stage -> 5 floats; bytes and sha256 of its file. Raises as `load`.
     """
     return _make.result(_recipe.find(name))[1]
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dsmini.config import ModelConfig
 
 # name -> the module that defines its RECIPE; parents stand before their children
-RECIPES = {"base": "dsmini.zoo.base"}
+RECIPES = {"base": "dsmini.zoo.base", "r1-zero": "dsmini.zoo.r1_zero"}
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 

@@ -16,6 +16,8 @@ from dsmini.files import atomically
 from dsmini.model.moe import expert_load, watch_routing
 from dsmini.model.transformer import Transformer
 from dsmini.training import pretrain
+from dsmini.training.rlvr import train_grpo
+from dsmini.training.sft import train_sft
 from dsmini.zoo.recipe import NAME
 from dsmini.zoo.store import encode
 
@@ -60,8 +62,24 @@ class Run:
             model,
         )
 
+    def fine_tune(self, stage, model, examples, settings):
+        """One stage of `dsmini.training.sft.train_sft`; returns its losses."""
+        return self.stage(
+            stage,
+            lambda **keep: train_sft(model, examples, settings, self.seed, snapshot_every=SNAPSHOT_EVERY, **keep),
+            model,
+        )
+
+    def reinforce(self, stage, model, problems, reward, settings, reference=None):
+        """One stage of `dsmini.training.rlvr.train_grpo`; returns its steps' dicts."""
+        return self.stage(
+            stage,
+            lambda **keep: train_grpo(model, problems, reward, settings, self.seed, reference, **keep),
+            model,
+        )
+
     def stage(self, stage, trainer, model=None):
-        """One stage of any training; returns what the trainer returns, a list of floats, one a step.
+        """One stage of any training; returns what the trainer returns, a list: a float or a dict of floats a step.
 
         stage: its name. trainer(snapshot=..., progress=..., on_step=...): as those arguments of `pretrain.train`.
         model: whose routers to watch. Raises ValueError for a name that is not fit for a file or was there before, and
@@ -87,11 +105,11 @@ class Run:
                 "name": stage,
                 "steps": len(losses),
                 "every": every,
-                "losses": [round(loss, 4) for loss in losses[::every]],
+                **_curves(losses[::every]),
                 "loads": _thinned([entry["loads"] for entry in log.entries]),
             }
         )
-        self.first_losses[stage] = losses[:REHEARSAL]
+        self.first_losses[stage] = [_number(loss) for loss in losses[:REHEARSAL]]
         return losses
 
     def lap(self):
@@ -103,7 +121,7 @@ class Run:
         losses = []
 
         def on_step(step, loss):
-            losses.append(loss)
+            losses.append(_number(loss))
             if len(losses) == self._steps:
                 raise _Enough
 
@@ -144,6 +162,18 @@ class Log:
         self.entries.append(entry)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
+
+
+def _number(entry):
+    """What a rehearsal compares of a step: its loss, or the policy's entropy, which one sample hardly moves."""
+    return entry["entropy"] if isinstance(entry, dict) else entry
+
+
+def _curves(entries):
+    """A stage's steps for its record: {"losses": [...]}, or {"curves": name -> [...]} where a step is a dict."""
+    if not isinstance(entries[0], dict):
+        return {"losses": [round(loss, 4) for loss in entries]}
+    return {"curves": {name: [round(entry[name], 4) for entry in entries] for name in entries[0]}}
 
 
 def _loads(routes):

@@ -1,0 +1,98 @@
+"""Rollouts: a model's own answers with their rewards, and how they become batches to train on.
+
+The decision to know: the log-probabilities of a rollout are those of the distribution that was really sampled from, as
+`generate` returns them. They are pi_old, as in DeepSeek-V3.2's report (section 3.1). Every prompt is read once for its
+whole group, and finished rows leave the batch: both are `generate`'s doing.
+"""
+
+import dataclasses
+import math
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from dsmini.inference.generate import generate
+from dsmini.language.frame import prompt_text
+from dsmini.language.tokenizer import EOS, TOKENIZER
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollout:
+    """What a model said to P problems, G times each. Row i * G + j is answer j to problem i; there are N = P * G.
+
+    problems: P of them. prompts, tokens, log_probs: lists of N tensors: (T,) int64, (n,) int64 with the end of the
+    sentence where there is one, and (n,). stopped: (N,) bool, False where the limit cut the answer off.
+    texts: P lists of G. rewards: (P, G) float64. parts: name -> (P, G), the named parts of the rewards.
+    """
+
+    problems: list
+    prompts: list
+    tokens: list
+    log_probs: list
+    stopped: torch.Tensor
+    texts: list
+    rewards: torch.Tensor
+    parts: dict
+
+
+def roll_out(model, problems, reward, group_size, max_new_tokens, temperature=1.0, generator=None):
+    """Let a model answer every problem `group_size` times, and reward the answers: a `Rollout`.
+
+    reward(problem, text): a float, or a dict of named parts, which are summed; text is what follows the prompt.
+    Sampling is from the whole distribution at `temperature`: with top-p or top-k the training would need to know what
+    was cut off (chapter 13). Raises ValueError, naming problem and text, for a reward that is not finite.
+    """
+    prompts = [TOKENIZER.encode(prompt_text(problem.prompt)) for problem in problems]
+    said = generate(model, prompts, max_new_tokens, temperature, generator=generator, stop=TOKENIZER.id(EOS),
+                    samples_per_prompt=group_size)  # fmt: skip
+    texts = [TOKENIZER.decode(tokens) for tokens in said.tokens]
+    texts = [texts[i : i + group_size] for i in range(0, len(texts), group_size)]
+    rewards, parts = score(problems, texts, reward)
+    prompts = [prompt for prompt in prompts for _ in range(group_size)]
+    return Rollout(list(problems), prompts, said.tokens, said.log_probs, said.stopped, texts, rewards, parts)
+
+
+def score(problems, texts, reward):
+    """The rewards of texts, a list of G for each problem: (P, G) float64, and the named parts, name -> (P, G)."""
+    rows = []
+    for problem, said in zip(problems, texts, strict=True):
+        row = []
+        for text in said:
+            value = reward(problem, text)
+            row.append({name: float(part) for name, part in value.items()} if isinstance(value, dict) else value)
+            total = sum(row[-1].values()) if isinstance(value, dict) else value
+            if not math.isfinite(total):
+                raise ValueError(f"the reward of {text!r} for {problem.prompt!r} is {value!r}: expected a finite one")
+        rows.append(row)
+    if not isinstance(rows[0][0], dict):
+        return torch.tensor(rows, dtype=torch.float64), {}
+    parts = {name: torch.tensor([[cell[name] for cell in row] for row in rows]).double() for name in rows[0][0]}
+    return sum(parts.values()), parts
+
+
+def pad(prompts, responses):
+    """Rows to train on, right-padded: inputs (B, T), targets (B, T) int64, mask (B, T) bool.
+
+    prompts, responses: lists of B 1-D int64 tensors. targets[b, t] is the token after inputs[b, t]; mask is True where
+    that is a token of the response, its end included.
+    """
+    rows = pad_sequence([torch.cat(pair) for pair in zip(prompts, responses, strict=True)], batch_first=True)
+    start = torch.tensor([len(prompt) for prompt in prompts])[:, None]
+    end = start + torch.tensor([len(response) for response in responses])[:, None]
+    position = torch.arange(1, rows.shape[1])  # of the target
+    return rows[:, :-1], rows[:, 1:], (start <= position) & (position < end)
+
+
+def token_batches(lengths, budget):
+    """Rows of about the same length, in batches of at most `budget` padded tokens: lists of row numbers.
+
+    Longest first, so a batch that does not fit into memory shows at once; a row longer than the budget is alone.
+    Without the sorting, one long row would pad all the others to its length.
+    """
+    batches, width = [], 0
+    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
+        if not batches or (len(batches[-1]) + 1) * width > budget:
+            batches.append([])
+            width = lengths[row]
+        batches[-1].append(row)
+    return batches

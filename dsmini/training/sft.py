@@ -1,0 +1,93 @@
+"""Supervised fine-tuning: learn to answer as the examples do.
+
+The same cross-entropy as pre-training, on the responses alone: a model is not to learn to ask. The decision to know:
+the loss is the mean over the response tokens of a batch that was drawn without regard to length. Batches of like
+length with a mean each would let short responses count for more than they are of the data.
+"""
+
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from dsmini.language.tokenizer import TOKENIZER
+from dsmini.training.pretrain import learning_rate_at, new_optimizer
+from dsmini.training.rollout import pad
+from dsmini.training.snapshot import describe, fingerprint, load_snapshot, save_snapshot
+
+
+def train_sft(model, examples, settings, seed=0, progress=True, on_step=None, snapshot=None, snapshot_every=100):
+    """Fine-tune a model in place; returns its loss at every step, a list of floats in nats a token.
+
+    examples: (prompt text, response text) pairs, the response with its end of sentence: see `frame.prompt_text` and
+    `frame.response_text`. settings: `pretrain.TrainingSettings`; its `context` bounds an example, and what concerns
+    MTP and router balance is not used. Every example comes once before one comes again. The rest is as in
+    `pretrain.train`.
+    Raises ValueError for no examples, an empty response and one longer than settings.context; FloatingPointError,
+    naming the step, if the loss is no longer finite; SnapshotError for a snapshot of another run.
+    """
+    prompts, responses = _encode(examples, settings.context)
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = new_optimizer(model, settings)
+    run = snapshot and describe(model, fingerprint(torch.cat([*prompts, *responses])), settings, seed)
+    losses = []
+    if snapshot and Path(snapshot).exists():
+        losses, _ = load_snapshot(snapshot, run, model, optimizer, generator)
+    model.train()
+    name, done = progress if isinstance(progress, str) else "fine-tuning", len(losses)
+    bar = tqdm(range(done, settings.steps), name, settings.steps, initial=done, disable=not progress, leave=False)
+    for step in bar:
+        rows = rows_of_step(step, settings.batch_size, len(prompts), seed)
+        batch = pad([prompts[row] for row in rows], [responses[row] for row in rows])
+        losses.append(sft_step(model, optimizer, batch, settings, step))
+        if on_step is not None:
+            on_step(step, losses[-1])
+        if snapshot and (len(losses) % snapshot_every == 0 or len(losses) == settings.steps):
+            save_snapshot(snapshot, run, model, optimizer, generator, losses)
+    model.eval()
+    return losses
+
+
+def sft_step(model, optimizer, batch, settings, step):
+    """Learn from one batch, inputs, targets and mask of `pad`; returns the loss before it."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate_at(step, settings)
+    loss = response_loss(model, *batch)
+    if not torch.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss.item()} at step {step}; lower learning_rate and train again")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+    optimizer.step()
+    return loss.item()
+
+
+def response_loss(model, inputs, targets, mask):
+    """Mean cross-entropy in nats over the targets that the mask keeps; all are (B, T)."""
+    return F.cross_entropy(model(inputs)[mask], targets[mask])
+
+
+def rows_of_step(step, batch_size, size, seed):
+    """The examples of a step, row numbers: the data in a new random order each time it has been read once."""
+    first = step * batch_size
+    rows = []
+    for place in range(first, first + batch_size):
+        epoch, index = divmod(place, size)
+        if not rows or index == 0:
+            order = torch.randperm(size, generator=torch.Generator().manual_seed(1_000_003 * seed + epoch))
+        rows.append(int(order[index]))
+    return rows
+
+
+def _encode(examples, context):
+    if not examples:
+        raise ValueError("examples: there are none, expected (prompt, response) pairs of text")
+    pairs = [(TOKENIZER.encode(prompt), TOKENIZER.encode(response)) for prompt, response in examples]
+    for i, (prompt, response) in enumerate(pairs):
+        if not len(prompt) or not len(response):
+            raise ValueError(f"examples[{i}]: {examples[i]!r} has an empty half, expected a prompt and a response")
+        if len(prompt) + len(response) > context:
+            found = len(prompt) + len(response)
+            raise ValueError(f"examples[{i}] has {found} tokens: expected at most settings.context = {context}")
+    return [prompt for prompt, _ in pairs], [response for _, response in pairs]
