@@ -81,7 +81,8 @@ def grpo_loss(log_probs, old_log_probs, advantages, mask, *, epsilon=0.2, epsilo
     """The loss to minimise, a scalar, and statistics, a dict of floats. DeepSeekMath, eq. 3; PPO, eq. 7.
 
     log_probs, old_log_probs: (B, T), of the responses' tokens under the policy that learns, and when they were drawn.
-    advantages: (B,). mask: (B, T) bool, True for tokens of a response; elsewhere nothing is read.
+    advantages: (B,), one a response, or (B, T), one a token (from a critic, or from process supervision).
+    mask: (B, T) bool, True for tokens of a response; elsewhere nothing is read.
     epsilon: how far the ratio pi/pi_old may go below 1, epsilon_high above it (None: as far; "clip-higher" of DAPO);
     epsilon None never clips. importance_sampling_level: "sequence" takes one ratio a response, the geometric mean of
     its tokens' (GSPO, Zheng et al. 2025, eq. 7). normalization, max_tokens: see `length_weights`; weights (B, T)
@@ -94,7 +95,9 @@ def grpo_loss(log_probs, old_log_probs, advantages, mask, *, epsilon=0.2, epsilo
     _check(log_probs, old_log_probs, advantages, mask, importance_sampling_level, beta, ref_log_probs)
     if weights is None:
         weights = length_weights(mask, normalization, max_tokens)
-    advantages = advantages[:, None].to(log_probs.dtype)  # (B, 1)
+    if advantages.dim() == 1:
+        advantages = advantages[:, None]  # (B, 1)
+    advantages = advantages.to(log_probs.dtype)
     log_ratio = (log_probs - old_log_probs).masked_fill(~mask, 0)  # (B, T)
     if importance_sampling_level == "sequence":
         log_ratio = (log_ratio.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)).expand_as(log_ratio)
@@ -128,8 +131,8 @@ def _check(log_probs, old_log_probs, advantages, mask, level, beta, ref_log_prob
             raise ValueError(f"{name} has shape {tuple(value.shape)}: expected that of log_probs, {expected}")
     if mask.dtype != torch.bool:
         raise ValueError(f"mask has type {mask.dtype}: expected torch.bool")
-    if advantages.shape != log_probs.shape[:1]:
-        found = tuple(advantages.shape)
-        raise ValueError(f"advantages has shape {found}: expected ({len(log_probs)},), one a response")
+    if advantages.shape not in (log_probs.shape[:1], log_probs.shape):
+        found, expected = tuple(advantages.shape), tuple(log_probs.shape)
+        raise ValueError(f"advantages has shape {found}: expected {expected[:1]}, one a response, or {expected}")
     if beta and ref_log_probs is None:
         raise ValueError(f"beta = {beta!r} needs ref_log_probs, the log-probabilities under the reference policy")
