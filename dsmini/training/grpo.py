@@ -57,7 +57,7 @@ def estimate_kl(log_probs, ref_log_probs, kind="k3"):
 
 
 def length_weights(mask, normalization="sequence", max_tokens=None):
-    """What each token counts for in the loss: (B, T) bool mask of the response's tokens -> (B, T).
+    """What each token counts for in the loss: (B, T) bool mask of the response's tokens -> (B, T) float64.
 
     "sequence": the mean of the responses' means, 1/B 1/|o| (DeepSeekMath). "tokens": every token of the batch alike
     (DAPO, Yu et al. 2025). "constant": 1/B 1/max_tokens (Dr. GRPO). Raises ValueError for "constant" without
@@ -72,7 +72,7 @@ def length_weights(mask, normalization="sequence", max_tokens=None):
         raise ValueError(f"max_tokens = {max_tokens!r}: normalization 'constant' needs the most tokens of a response")
     else:
         tokens = max_tokens * len(mask)
-    return mask / tokens
+    return mask.double() / tokens
 
 
 def grpo_loss(log_probs, old_log_probs, advantages, mask, *, epsilon=0.2, epsilon_high=None,
@@ -109,9 +109,9 @@ def grpo_loss(log_probs, old_log_probs, advantages, mask, *, epsilon=0.2, epsilo
     clipped = objective < free  # what the minimum took has no gradient
     divergence = torch.zeros_like(ratio)
     if beta:
-        divergence = estimate_kl(log_probs, ref_log_probs, kl).masked_fill(~mask, 0)
+        divergence = estimate_kl(log_probs.masked_fill(~mask, 0), ref_log_probs.masked_fill(~mask, 0), kl)
         objective = objective - beta * (ratio * divergence if kl == "ratio*k3" else divergence)
-    loss = -(weights * objective.masked_fill(~mask, 0)).sum()
+    loss = -(weights.to(objective.dtype) * objective.masked_fill(~mask, 0)).sum()
     means = {"ratio": ratio, "clip_fraction": clipped, "kl": divergence}
     return loss, {name: (value.detach() * mask).sum().item() / max(1, int(mask.sum())) for name, value in means.items()}
 
