@@ -5,11 +5,13 @@ decision to know: a measurement's problems follow from its seed alone, so every 
 """
 
 import torch
+from tqdm.auto import tqdm
 
+from dsmini.inference.budget import generate_with_budget
 from dsmini.inference.generate import generate
 from dsmini.language.frame import parse_response, prompt_text
 from dsmini.language.tokenizer import EOS, TOKENIZER
-from dsmini.tasks import countdown, shell_game
+from dsmini.tasks import chains, countdown, shell_game
 from dsmini.tasks.draw import Draw
 
 
@@ -51,6 +53,26 @@ def solved(right):
     return right.mean().item(), right.amax(1).mean().item()
 
 
+def pass_at_k(n, c, k):
+    """The chance that k samples hold a right one, estimated from n samples of which c are right.
+
+    n, c: counts, ints or tensors that broadcast. k: an int. Returns float64 of their shape: 1 - C(n-c, k) / C(n, k),
+    the share of all sets of k of the n samples that hold a right one. Its mean over problems is unbiased (Chen et al.
+    2021, section 2.1, eq. 1). The obvious 1 - (1 - c/n)^k is not: it may take one sample twice, and, (1 - x)^k being
+    convex, an uncertain c/n pulls it down on average, the more so the nearer k comes to n. The binomials are never
+    formed: their quotient is a product of k factors between 0 and 1.
+    Raises ValueError for counts outside 0 <= c <= n and 1 <= k <= n.
+    """
+    n, c = torch.broadcast_tensors(*(torch.as_tensor(count, dtype=torch.float64) for count in (n, c)))
+    if not ((c >= 0) & (c <= n) & (c == c.floor()) & (n == n.floor())).all():
+        raise ValueError(f"c = {c.tolist()}, n = {n.tolist()}: expected whole numbers with 0 <= c <= n")
+    if k != int(k) or k < 1 or (n < k).any():
+        raise ValueError(f"k = {k!r}, n = {n.tolist()}: expected a whole number with 1 <= k <= n")
+    drawn = torch.arange(int(k), dtype=torch.float64)
+    left, wrong = n[..., None] - drawn, (n - c)[..., None] - drawn  # (..., k), before each draw
+    return 1 - (wrong.clamp(min=0) / left).prod(-1)
+
+
 def thoughts_of(problems, texts):
     """Every text of `ask` as a pair (problem, its thought; None where no answer follows), in one list."""
     pairs = []
@@ -66,25 +88,49 @@ def mean_tokens(texts):
     return sum(lengths) / len(lengths)
 
 
+def accuracy_at_budgets(model, task, problems, budgets, samples=1, seed=0, temperature=1.0, max_new_tokens=160,
+                        progress=True, **bounds):  # fmt: skip
+    """How often a model is right when its thoughts are closed after so many tokens: a list of dicts, one a budget.
+
+    budgets: tokens of thought, see `generate_with_budget`; bounds: its `minimum` and `max_waits`. Each dict: budget;
+    accuracy, of `samples` answers a problem; tokens, the mean length of a thought; forced, the share of thoughts that
+    were closed by force. All budgets see the same random numbers: up to where one is forced, a sample's text is the
+    same at each.
+    """
+    prompts = [TOKENIZER.encode(prompt_text(problem.prompt)) for problem in problems]
+    rows = []
+    for budget in tqdm(budgets, desc="budgets", disable=not progress):
+        said = generate_with_budget(
+            model, prompts, max_new_tokens, budget, temperature, generator=torch.Generator().manual_seed(seed),
+            stop=TOKENIZER.id(EOS), samples_per_prompt=samples, **bounds,
+        )  # fmt: skip
+        texts = [TOKENIZER.decode(tokens) for tokens in said.tokens]
+        right = grade(task, problems, [texts[i : i + samples] for i in range(0, len(texts), samples)])
+        rows.append({
+            "budget": budget,
+            "accuracy": right.mean().item(),
+            "tokens": said.thought.double().mean().item(),
+            "forced": said.closed_by_force.double().mean().item(),
+        })  # fmt: skip
+    return rows
+
+
 def measure_shell_game(model, problems=200, samples=32, seed=0, swaps=(3, 9)):
     """The shell game on held-out problems: a dict of floats. swaps: fewest and most.
 
     greedy; pass@1 and pass@k (k = samples) at temperature 1; direct: samples without a thought; complete: samples that
     write every swap and every step rightly; tokens: mean length of what is said.
     """
-    asked = held_out(shell_game, problems, seed, swaps=swaps)
-    greedy = grade(shell_game, asked, ask(model, asked, temperature=0, seed=seed))
-    texts = ask(model, asked, samples, seed=seed)
-    at_1, at_k = solved(grade(shell_game, asked, texts))
-    thoughts = thoughts_of(asked, texts)
-    return {
-        "greedy": greedy.mean().item(),
-        "pass@1": at_1,
-        f"pass@{samples}": at_k,
-        "direct": _share([thought == "" for _, thought in thoughts]),
-        "complete": _share([t is not None and shell_game.is_complete(p, t) for p, t in thoughts]),
-        "tokens": mean_tokens(texts),
-    }
+    return _measure_steps(shell_game, model, problems, samples, seed, swaps=swaps)
+
+
+def measure_chains(model, problems=200, samples=16, seed=0, steps=(1, 4)):
+    """Arithmetic chains, held out: a dict of floats. steps: fewest and most.
+
+    greedy; pass@1 and pass@k (k = samples) at temperature 1; direct: samples without a thought; complete: samples that
+    write every sum rightly; tokens: mean length of what is said.
+    """
+    return _measure_steps(chains, model, problems, samples, seed, steps=steps)
 
 
 def measure_countdown(model, problems=150, samples=16, seed=0):
@@ -114,6 +160,23 @@ def measure_countdown(model, problems=150, samples=16, seed=0):
         "right_given_yes": right.flatten()[torch.tensor(yes)].mean().item() if any(yes) else 0.0,
         "attempts": len(attempts) / len(read),
         "malformed": 1 - len(formed) / max(1, len(attempts)),
+        "tokens": mean_tokens(texts),
+    }
+
+
+def _measure_steps(task, model, problems, samples, seed, **options):
+    """Measures a task whose thoughts are complete or not."""
+    asked = held_out(task, problems, seed, **options)
+    greedy = grade(task, asked, ask(model, asked, temperature=0, seed=seed))
+    texts = ask(model, asked, samples, seed=seed)
+    at_1, at_k = solved(grade(task, asked, texts))
+    thoughts = thoughts_of(asked, texts)
+    return {
+        "greedy": greedy.mean().item(),
+        "pass@1": at_1,
+        f"pass@{samples}": at_k,
+        "direct": _share([thought == "" for _, thought in thoughts]),
+        "complete": _share([t is not None and task.is_complete(p, t) for p, t in thoughts]),
         "tokens": mean_tokens(texts),
     }
 
