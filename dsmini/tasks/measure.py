@@ -60,7 +60,7 @@ def pass_at_k(n, c, k):
     the share of all sets of k of the n samples that hold a right one. Its mean over problems is unbiased (Chen et al.
     2021, section 2.1, eq. 1). The obvious 1 - (1 - c/n)^k is not: it may take one sample twice, and, (1 - x)^k being
     convex, an uncertain c/n pulls it down on average, the more so the nearer k comes to n. The binomials, too large
-    for floats, are never formed: their quotient is a product of k small ones.
+    for floats, are never formed: their quotient is a product of k factors.
     Raises ValueError for counts outside 0 <= c <= n and 1 <= k <= n.
     """
     n, c = torch.broadcast_tensors(*(torch.as_tensor(count, dtype=torch.float64) for count in (n, c)))
@@ -70,7 +70,7 @@ def pass_at_k(n, c, k):
         raise ValueError(f"k = {k!r}, n = {n.tolist()}: expected a whole number with 1 <= k <= n")
     drawn = torch.arange(int(k), dtype=torch.float64)
     left, wrong = n[..., None] - drawn, (n - c)[..., None] - drawn  # (..., k), before each draw
-    return 1 - (wrong / left).prod(-1)  # too few wrong ones: some factor is 0
+    return 1 - (wrong.clamp(min=0) / left).prod(-1)  # factors from 0 to 1: no overflow in any order
 
 
 def thoughts_of(problems, texts):
