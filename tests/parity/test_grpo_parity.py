@@ -110,6 +110,15 @@ def test_batch_in_pieces_has_the_loss_and_gradient_of_the_whole():
             assert distance(our_loss(batch, *named, *divergence, pieces=pieces), theirs) <= 1e-12, options
 
 
+def test_advantages_may_differ_from_token_to_token():
+    for options in GRID:
+        batch = make_batch(seed=1)
+        batch.advantages = batch.advantages[:, None] + batch.ref
+        *named, divergence = options
+        theirs = their_loss(batch, *named, *divergence)
+        assert distance(our_loss(batch, *named, *divergence), theirs) <= 1e-12, options
+
+
 def test_batches_are_far_off_policy_on_both_sides_of_both_signs():
     batch = make_batch()
     ratio, advantages = (batch.new - batch.old).exp(), batch.advantages[:, None]
