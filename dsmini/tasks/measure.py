@@ -133,16 +133,17 @@ def measure_chains(model, problems=200, samples=16, seed=0, steps=(1, 4)):
     return _measure_steps(chains, model, problems, samples, seed, steps=steps)
 
 
-def measure_countdown(model, problems=150, samples=16, seed=0):
+def measure_countdown(model, problems=150, samples=16, seed=0, max_new_tokens=160):
     """Countdown with three numbers, held out: a dict of floats.
 
     greedy; pass@1 and pass@k (k = samples) at temperature 1; sums: operations of the attempts that are right; marks:
     marks that fit the result before them; yes: samples whose last mark says yes, right_given_yes: of those, the share
-    that is right; attempts: attempts a sample; malformed: of those, what is none; tokens: mean length of what is said.
+    that is right; attempts: attempts a sample; malformed: of those, what is none; tokens: mean length of what is
+    said, by at most max_new_tokens.
     """
     asked = held_out(countdown, problems, seed)
-    greedy = grade(countdown, asked, ask(model, asked, temperature=0, seed=seed))
-    texts = ask(model, asked, samples, seed=seed)
+    greedy = grade(countdown, asked, ask(model, asked, temperature=0, max_new_tokens=max_new_tokens, seed=seed))
+    texts = ask(model, asked, samples, max_new_tokens=max_new_tokens, seed=seed)
     right = grade(countdown, asked, texts)
     read = [countdown.read_attempts(p, t) if t else [] for p, t in thoughts_of(asked, texts)]
     attempts = [attempt for thought in read for attempt in thought]
