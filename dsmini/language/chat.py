@@ -11,8 +11,8 @@ from dsmini.language.frame import Response
 from dsmini.language.tokenizer import ASSISTANT, BOS, END_THINK, EOS, THINK, USER
 
 _PREAMBLE = (
-    "What follows is a dialogue of User and Assistant. To every question of User, Assistant first thinks, and then says "
-    "what came of it. The thought stands between <think> and </think>, the answer between <answer> and </answer>: "
+    "What follows is a dialogue of User and Assistant. To every question of User, Assistant first thinks, and then "
+    "says what came of it. The thought stands between <think> and </think>, the answer between <answer> and </answer>: "
     "<think> the thought </think> <answer> the answer </answer>."
 )
 _R1_ZERO = re.compile(r"\s*<think>(?P<thought>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>\s*", re.DOTALL)
@@ -39,7 +39,7 @@ def parse_r1_zero(text):
 def r1_prompt(messages):
     """R1's chat template: messages -> the text that R1 reads before it speaks; ends with the opened thought.
 
-    messages: dicts with "role" ("system", only as the first; "user"; "assistant") and "content", the last from the user.
+    messages: dicts with "role" ("system", only as the first; "user"; "assistant") and "content"; the user's is last.
     An earlier answer's thought, up to its closing tag, is dropped. The tag and the new line at the end are what R1's
     README tells users to enforce, lest the model skip its thought.
     Raises ValueError, naming the message, for other roles, an order that is none, and content that is not text.

@@ -58,8 +58,8 @@ def test_r1_forgets_earlier_thoughts():
     ("messages", "message"),
     [
         ([], "messages: there are none"),
-        ([turn("assistant", "a")], "messages[0]: role 'assistant' with content 'a', expected text from system or user"),
-        ([turn("user", "a"), turn("user", "b")], "messages[1]: role 'user' with content 'b', expected text from assist"),
+        ([turn("assistant", "a")], "messages[0]: role 'assistant' with content 'a', expected text from system or us"),
+        ([turn("user", "a"), turn("user", "b")], "messages[1]: role 'user' with content 'b', expected text from ass"),
         ([turn("user", "a"), turn("system", "b")], "messages[1]: role 'system'"),
         ([turn("user", None)], "messages[0]: role 'user' with content None"),
         ([turn("user", "a"), turn("assistant", "b")], "messages[1]: from 'assistant', expected the last one from the"),
