@@ -30,13 +30,15 @@ class Generation:
 
 
 def generate(model, prompts, max_new_tokens, temperature=1.0, top_p=1.0, top_k=None, generator=None, stop=(),
-             samples_per_prompt=1, progress=False):  # fmt: skip
+             samples_per_prompt=1, progress=False, force=None):  # fmt: skip
     """Continue every prompt by up to max_new_tokens tokens; returns a `Generation`.
 
     prompts: (B, T) int64, or a list of 1-D sequences of any lengths. temperature, top_p, top_k: see `probabilities`.
     generator: a seeded torch.Generator repeats the result. Row i depends on prompt i, i and max_new_tokens, up to
     rounding, and not on the other rows. stop: a token or several that end a row.
     samples_per_prompt: G rows for each prompt, which the model reads only once.
+    force(step, rows, drawn): may return other tokens than those drawn, (b,), to be written in their place at this step
+    of these rows, and their log-probabilities with them: see `dsmini.inference.budget`.
     Raises ValueError, naming the argument, for empty prompts, tokens outside the vocabulary and settings out of range.
     """
     device, vocab_size = model.lm_head.weight.device, model.config.vocab_size
@@ -46,13 +48,14 @@ def generate(model, prompts, max_new_tokens, temperature=1.0, top_p=1.0, top_k=N
     size = len(prompts) * samples_per_prompt, max_new_tokens
     random = uniforms(size, generator, device) if temperature > 0 else torch.zeros(size, device=device)
     steps = tqdm(range(max_new_tokens), desc="tokens", disable=not progress)
-    written, log_probs, counts = _decode(model, prompts, lengths, random, (temperature, top_k, top_p), is_stop, steps)
+    settings = temperature, top_k, top_p
+    written, log_probs, counts = _decode(model, prompts, lengths, random, settings, is_stop, steps, force)
     stopped = is_stop[written.gather(1, counts[:, None] - 1)[:, 0]]
     return Generation(cut(written, counts), cut(log_probs, counts), stopped)
 
 
 @torch.inference_mode()  # a fifth faster than no_grad on a mini; `cut` copies the results out of it
-def _decode(model, prompts, lengths, random, settings, is_stop, steps):
+def _decode(model, prompts, lengths, random, settings, is_stop, steps, force):
     """The loop itself. random: (N, M)   returns tokens (N, M), log-probabilities (N, M) and how many count, (N,)."""
     hidden, cache = prefill(model, prompts, lengths)  # (B, T, D)
     num_rows, max_new_tokens = random.shape
@@ -72,6 +75,8 @@ def _decode(model, prompts, lengths, random, settings, is_stop, steps):
             hidden = model.hidden_states(written[rows, step - 1, None], cache)[:, 0]  # (b, D)
         probs = probabilities(model.lm_head(hidden), *settings)  # (b, V)
         token = draw(probs, random[rows, step])  # (b,)
+        if force is not None:
+            token = force(step, rows, token)
         written[rows, step] = token  # a finished row writes on behind its end, until it leaves
         log_probs[rows, step] = probs.gather(-1, token[:, None])[:, 0].log()
         ends = is_stop[token] & ~done
