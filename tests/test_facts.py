@@ -45,7 +45,9 @@ def described(row):
     return row.get("name") or ", ".join(value for value in row.values() if isinstance(value, str))
 
 
-@pytest.mark.parametrize("table", ["releases", "benchmarks", "families", "ablations", "hardware"])
+@pytest.mark.parametrize(
+    "table", ["releases", "benchmarks", "families", "ablations", "hardware", "r1_stages", "distilled"]
+)
 def test_every_row_names_sources_that_exist(table, bibliography):
     for row in dsmini.facts()[table]:
         assert row["source"], f"{described(row)} has no source"
