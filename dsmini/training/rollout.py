@@ -15,6 +15,8 @@ from dsmini.inference.generate import generate
 from dsmini.language.frame import prompt_text
 from dsmini.language.tokenizer import EOS, TOKENIZER
 
+_END = TOKENIZER.id(EOS)
+
 
 @dataclasses.dataclass(frozen=True)
 class Rollout:
@@ -35,15 +37,17 @@ class Rollout:
     parts: dict
 
 
-def roll_out(model, problems, reward, group_size, max_new_tokens, temperature=1.0, generator=None):
+def roll_out(model, problems, reward, group_size, max_new_tokens, temperature=1.0, generator=None,
+             stop=_END):  # fmt: skip
     """Let a model answer every problem `group_size` times, and reward the answers: a `Rollout`.
 
     reward(problem, text): a float, or a dict of named parts, which are summed; text is what follows the prompt.
+    stop: the token or tokens that end an answer; with none, all answers have max_new_tokens tokens.
     Sampling is from the whole distribution at `temperature`: with top-p or top-k the training would need to know what
     was cut off (chapter 13). Raises ValueError, naming problem and text, for a reward that is not finite.
     """
     prompts = [TOKENIZER.encode(prompt_text(problem.prompt)) for problem in problems]
-    said = generate(model, prompts, max_new_tokens, temperature, generator=generator, stop=TOKENIZER.id(EOS),
+    said = generate(model, prompts, max_new_tokens, temperature, generator=generator, stop=stop,
                     samples_per_prompt=group_size)  # fmt: skip
     texts = [TOKENIZER.decode(tokens) for tokens in said.tokens]
     texts = [texts[i : i + group_size] for i in range(0, len(texts), group_size)]
@@ -54,20 +58,28 @@ def roll_out(model, problems, reward, group_size, max_new_tokens, temperature=1.
 
 def score(problems, texts, reward):
     """The rewards of texts, a list of G for each problem: (P, G) float64, and the named parts, name -> (P, G)."""
-    rows = []
-    for problem, said in zip(problems, texts, strict=True):
-        row = []
-        for text in said:
-            value = reward(problem, text)
-            row.append({name: float(part) for name, part in value.items()} if isinstance(value, dict) else value)
-            total = sum(row[-1].values()) if isinstance(value, dict) else value
-            if not math.isfinite(total):
-                raise ValueError(f"the reward of {text!r} for {problem.prompt!r} is {value!r}: expected a finite one")
-        rows.append(row)
-    if not isinstance(rows[0][0], dict):
-        return torch.tensor(rows, dtype=torch.float64), {}
-    parts = {name: torch.tensor([[cell[name] for cell in row] for row in rows]).double() for name in rows[0][0]}
-    return sum(parts.values()), parts
+    cells = [[_parts(reward, problem, text) for text in said] for problem, said in zip(problems, texts, strict=True)]
+    names = cells[0][0].keys()
+    if any(cell.keys() != names for row in cells for cell in row):
+        raise ValueError(f"reward: gave the parts {list(names)} and then others, expected the same for every text")
+    parts = {name: torch.tensor([[cell[name] for cell in row] for row in cells], dtype=torch.float64) for name in names}
+    total = sum(parts.values())
+    parts.pop(None, None)
+    return total, parts
+
+
+def _parts(reward, problem, text):
+    """What a reward says of one text, a dict of floats; without parts of its own, one under the name None."""
+    value = reward(problem, text)
+    parts = value if isinstance(value, dict) else {None: value}
+    try:
+        parts = {name: float(part) for name, part in parts.items()}
+        finite = bool(parts) and math.isfinite(sum(parts.values()))
+    except (TypeError, ValueError):
+        finite = False
+    if not finite:
+        raise ValueError(f"the reward of {text!r} for {problem.prompt!r} is {value!r}: expected a finite number")
+    return parts
 
 
 def pad(prompts, responses):

@@ -4,13 +4,13 @@ The trainer is not built: its methods are called with a stand-in for `self`, so 
 between. Log-probabilities, masks and rewards go in, float64; loss and gradient come out.
 """
 
-import inspect
 import itertools
 from collections import defaultdict
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from planted import planted
 from tiny import difference
 from trl import GRPOTrainer
 
@@ -169,15 +169,6 @@ def test_advantages_equal_theirs(case, scale_rewards):
 # ---- mistakes -------------------------------------------------------------------------------------------------------
 
 
-def planted(right, wrong):
-    """`dsmini.training.grpo` with one piece of its source replaced."""
-    source = inspect.getsource(grpo)
-    assert source.count(right) == 1, f"{right!r} is there {source.count(right)} times"
-    module = ModuleType("planted")
-    exec(compile(source.replace(right, wrong), "planted", "exec"), vars(module))
-    return module
-
-
 TOKEN, SEQUENCE = ("grpo", "token", 0.28, 0.04), ("grpo", "sequence", 0.28, 0.04)
 CLIPPED = "torch.minimum(free, ratio.clamp(1 - epsilon, 1 + high) * advantages)"
 MASKED_RATIO = "(log_probs - old_log_probs).masked_fill(~mask, 0)"
@@ -222,7 +213,7 @@ def test_planted_mistake_breaks_parity(mistake):
     batch = make_batch()
     theirs = their_loss(batch, *options, kl)
     assert distance(our_loss(batch, *options, kl), theirs) <= 1e-12
-    assert distance(our_loss(batch, *options, kl, planted(right, wrong)), theirs) > 1e-3
+    assert distance(our_loss(batch, *options, kl, planted(grpo, right, wrong)), theirs) > 1e-3
 
 
 MISTAKEN_ADVANTAGES = {
@@ -239,10 +230,10 @@ MISTAKEN_ADVANTAGES = {
 def test_planted_mistake_breaks_the_advantages(mistake):
     rewards = torch.tensor(REWARDS["graded"], dtype=torch.float64)
     theirs = their_advantages(rewards, "group")
-    assert difference(planted(*MISTAKEN_ADVANTAGES[mistake]).group_advantages(rewards), theirs) > 1e-3
+    assert difference(planted(grpo, *MISTAKEN_ADVANTAGES[mistake]).group_advantages(rewards), theirs) > 1e-3
 
 
 def test_without_the_small_number_a_group_of_equals_is_not_a_number():
     rewards = torch.tensor(REWARDS["a group of equals"], dtype=torch.float64)
-    broken = planted("(rewards.std(1, keepdim=True) + 1e-4)", "rewards.std(1, keepdim=True)")
+    broken = planted(grpo, "(rewards.std(1, keepdim=True) + 1e-4)", "rewards.std(1, keepdim=True)")
     assert broken.group_advantages(rewards)[0].isnan().all()
