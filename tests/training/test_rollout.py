@@ -57,8 +57,8 @@ def mismatch(model, said, temperature=1.0, pad=pad):
 @pytest.mark.parametrize("temperature", [0.7, 1.0, 1.3])
 def test_training_sees_the_log_probabilities_of_the_sampling(name, temperature):
     model = speaker(name)
-    said = say(model, temperature)
-    assert len({len(tokens) for tokens in said.tokens}) > 3 and said.stopped.any()
+    said = say(model, temperature, group_size=10)
+    assert len({len(tokens) for tokens in said.tokens}) > 1 and said.stopped.any()
     assert mismatch(model, said, temperature) < 1e-12
 
 
