@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from dsmini.training import grpo
 from dsmini.training.pretrain import new_optimizer
 from dsmini.training.rollout import pad, roll_out, token_batches
-from dsmini.training.snapshot import describe, load_snapshot, save_snapshot
+from dsmini.training.snapshot import describe, fingerprint, load_snapshot, save_snapshot
 
 _MAY_BE_ZERO = ("warmup_steps", "weight_decay", "beta")
 
@@ -88,8 +88,10 @@ def train_grpo(model, problems, reward, settings=None, seed=0, reference=None, p
         reference = copy.deepcopy(model).eval()
     generator = torch.Generator().manual_seed(seed)
     optimizer = new_optimizer(model, settings)
-    run = snapshot and describe(model, _fingerprint(problems(0)), settings, seed)
-    names, rows = None, []
+    names, rows, run = None, [], None
+    if snapshot:
+        run = describe(model, _fingerprint(problems(0)), settings, seed)
+        run["reference"] = settings.beta and _weights_of(reference)
     if snapshot and Path(snapshot).exists():
         rows, names = load_snapshot(snapshot, run, model, optimizer, generator)
     history = [dict(zip(names, row, strict=True)) for row in rows]
@@ -111,7 +113,11 @@ def train_grpo(model, problems, reward, settings=None, seed=0, reference=None, p
 def grpo_step(model, optimizer, problems, reward, settings, step=0, generator=None, reference=None):
     """One rollout and its updates; returns the step's dict. See `train_grpo`."""
     s = settings
-    rollout = roll_out(model, problems, reward, s.group_size, s.max_new_tokens, s.temperature, generator)
+    try:
+        rollout = roll_out(model, problems, reward, s.group_size, s.max_new_tokens, s.temperature, generator)
+    except ValueError as error:
+        error.add_note(f"in the rollout of step {step}; the weights are as they were before")
+        raise
     advantages = grpo.group_advantages(rollout.rewards, s.scale_rewards)  # (P, G)
     zero_groups = (advantages == 0).all(1).double().mean().item()
     if s.minibatches == 1:
@@ -153,20 +159,8 @@ def _update(model, optimizer, rollout, advantages, share, settings, reference, w
     for batch in token_batches(whole, settings.token_budget):
         local = [moving[i] for i in batch]
         rows = share[local].tolist()
-        inputs, targets, mask = pad([rollout.prompts[r] for r in rows], [rollout.tokens[r] for r in rows])
-        old = torch.zeros_like(mask, dtype=rollout.log_probs[0].dtype)
-        old[mask] = torch.cat([rollout.log_probs[r] for r in rows])
-        log_probs, entropy = policy(model, inputs, targets, settings.temperature)
-        ref = None
-        if settings.beta:
-            with torch.no_grad():
-                ref, _ = policy(reference, inputs, targets, settings.temperature)
-        weights = mask * per_token[local, None]
-        loss, statistics = grpo.grpo_loss(
-            log_probs, old, advantages[rows], mask, epsilon=settings.epsilon, epsilon_high=settings.epsilon_high,
-            importance_sampling_level=settings.importance_sampling_level, beta=settings.beta, kl=settings.kl,
-            ref_log_probs=ref, weights=weights,
-        )  # fmt: skip
+        loss, statistics, parts = loss_of_rows(model, rollout, advantages, rows, per_token[local], settings, reference)
+        log_probs, old, mask = parts
         if not torch.isfinite(loss):
             raise FloatingPointError(_not_finite(where, loss, log_probs, old, mask, rows, rollout))
         loss.backward()
@@ -174,7 +168,7 @@ def _update(model, optimizer, rollout, advantages, share, settings, reference, w
         mismatch = max(mismatch, (log_probs.detach() - old)[mask].abs().max().item())
         count = int(mask.sum())
         totals["trained"] += count
-        for name, value in {**statistics, "entropy": entropy[mask].mean().item()}.items():
+        for name, value in statistics.items():
             totals[name] += value * count
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm).item()
     if not math.isfinite(norm):
@@ -183,6 +177,28 @@ def _update(model, optimizer, rollout, advantages, share, settings, reference, w
     optimizer.step()
     means = {name: totals[name] / max(1, totals["trained"]) for name in ("entropy", "ratio", "clip_fraction", "kl")}
     return {"trained": totals["trained"], **means, "mismatch": mismatch, "loss": loss_sum, "grad_norm": norm}
+
+
+def loss_of_rows(model, rollout, advantages, rows, per_token, settings, reference=None):
+    """GRPO's loss of some answers of a rollout, in one forward pass.
+
+    advantages: (N,), of all answers. rows: numbers of b of them. per_token: (b,), what a token of each counts for.
+    Returns the loss; a dict of means over the tokens; log-probabilities now and when drawn, and mask, (b, T) each.
+    """
+    inputs, targets, mask = pad([rollout.prompts[r] for r in rows], [rollout.tokens[r] for r in rows])
+    old = torch.zeros_like(mask, dtype=rollout.log_probs[0].dtype)
+    old[mask] = torch.cat([rollout.log_probs[r] for r in rows])
+    log_probs, entropy = policy(model, inputs, targets, settings.temperature)  # (b, T)
+    ref = None
+    if settings.beta:
+        with torch.no_grad():
+            ref, _ = policy(reference, inputs, targets, settings.temperature)
+    loss, statistics = grpo.grpo_loss(
+        log_probs, old, advantages[rows], mask, epsilon=settings.epsilon, epsilon_high=settings.epsilon_high,
+        importance_sampling_level=settings.importance_sampling_level, beta=settings.beta, kl=settings.kl,
+        ref_log_probs=ref, weights=mask * per_token[:, None],
+    )  # fmt: skip
+    return loss, {**statistics, "entropy": entropy[mask].mean().item()}, (log_probs, old, mask)
 
 
 def policy(model, inputs, targets, temperature=1.0):
@@ -212,3 +228,8 @@ def _not_finite(where, loss, log_probs, old, mask, rows, rollout):
 
 def _fingerprint(problems):
     return hashlib.sha256("\n".join(problem.prompt for problem in problems).encode()).hexdigest()[:16]
+
+
+def _weights_of(model):
+    """A short text that differs between models whose weights differ."""
+    return fingerprint(torch.cat([weight.detach().flatten().double() for weight in model.parameters()]))

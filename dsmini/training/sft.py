@@ -27,6 +27,8 @@ def train_sft(model, examples, settings, seed=0, progress=True, on_step=None, sn
     Raises ValueError for no examples, an empty response and one longer than settings.context; FloatingPointError,
     naming the step, if the loss is no longer finite; SnapshotError for a snapshot of another run.
     """
+    if snapshot_every < 1:
+        raise ValueError(f"snapshot_every = {snapshot_every!r}: expected 1 or more steps")
     prompts, responses = _encode(examples, settings.context)
     generator = torch.Generator().manual_seed(seed)
     optimizer = new_optimizer(model, settings)
