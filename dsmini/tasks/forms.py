@@ -150,7 +150,10 @@ class _Speller:
         if tree[0] != "^":
             return self.atom(tree)
         _, base, n = tree
-        exponent = self.pick(f"^{n}", f"^{{{n}}}") if self.latex else self.pick(f"^{n}", f"**{n}", f"^({n})")
+        if self.latex:
+            exponent = self.pick(f"^{n}", f"^{{{n}}}") if 0 <= n <= 9 else f"^{{{n}}}"  # TeX lifts one character
+        else:
+            exponent = self.pick(f"^{n}", f"**{n}", f"^({n})")
         return self.atom(base) + exponent
 
     def atom(self, tree):

@@ -22,6 +22,7 @@ _ASKS = {"fraction": "simplify {}", "root": "simplify {}", "linear": "solve {} f
          "surd": "solve {} for x", "expand": "expand {}", "factor": "factor {}",
          "derivative": "differentiate {} with respect to x"}  # fmt: skip
 _FORMS = {"fraction": "lowest", "root": "simple root", "expand": "expanded", "factor": "factored"}  # others: any
+_SOLVED = ("linear", "quadratic", "surd")  # answered by a set of solutions; the others by one formula
 _SQUARE_FREE = (2, 3, 5, 6, 7, 10, 11, 13)
 
 
@@ -77,7 +78,7 @@ def is_right(problem, answer):
 
 
 def is_equal(problem, answer):
-    """A weaker verifier: the value alone. It pays for copying the question of four kinds out of eight."""
+    """A weaker verifier: the value alone. It pays who copies the question, for four kinds out of eight."""
     return _are_equal(problem, _read(answer))
 
 
@@ -116,7 +117,7 @@ def _read(answer):
 def _are_equal(problem, trees):
     """Whether they are the problem's solutions, each at least once, and nothing else; where one is asked for, one."""
     wanted = [tree for text in problem.solutions for tree in parse(text)]
-    if not trees or (problem.kind in _FORMS and len(trees) > 1):
+    if not trees or (problem.kind not in _SOLVED and len(trees) > 1):
         return False
     found = [[equal(tree, solution) for solution in wanted] for tree in trees]
     return all(map(any, found)) and all(map(any, zip(*found, strict=True)))
@@ -125,7 +126,7 @@ def _are_equal(problem, trees):
 def _respelled(problem, trees, draw):
     latex = draw.happens(1 / 2)
     texts = [spell(tree, draw, latex) for tree in draw.shuffled(trees)]
-    if problem.kind in ("linear", "quadratic", "surd"):
+    if problem.kind in _SOLVED:
         either = r" \text{ or } " if latex else " or "
         text = draw.choice([f"x = {', '.join(texts)}", either.join(f"x = {text}" for text in texts),
                             (r"\{%s\}" if latex else "{%s}") % ", ".join(texts)])  # fmt: skip
