@@ -12,9 +12,10 @@ import functools
 from typing import NamedTuple
 
 from dsmini.tasks.draw import Draw, check_split, split_of
-from dsmini.tasks.sandbox import run_tests
+from dsmini.tasks.sandbox import Limits, run_tests
 
 FUNCTION = "f"
+LIMITS = Limits(cpu_seconds=0.2)  # a right answer takes a thousandth of it
 MAX_STEPS = 4
 STYLES = ("right", "off-by-one", "special-cased", "loops-forever", "forbidden")
 _VISIBLE, _HIDDEN = 3, 9
@@ -122,8 +123,8 @@ class Program:
 
     @property
     def split(self):
-        kind = STEPS[self.steps[0][0]].before
-        return split_of(repr([(x, _result(self.steps, x)) for x in _inputs(kind, Draw("probes"), 16)]))
+        probes = _inputs(STEPS[self.steps[0][0]].before, Draw("probes"), 16)
+        return split_of(repr([(x, _result(self.steps, x)) for x in probes]))
 
 
 def sample(draw, split="train", steps=(1, 3)):
@@ -149,7 +150,7 @@ def sample(draw, split="train", steps=(1, 3)):
 
 def judge(problem, answer):
     """The sandbox's `Verdict` on a source: the visible cases, then the hidden ones."""
-    return run_tests(answer, FUNCTION, problem.visible + problem.hidden)
+    return run_tests(answer, FUNCTION, problem.visible + problem.hidden, LIMITS)
 
 
 def is_right(problem, answer):
@@ -159,7 +160,7 @@ def is_right(problem, answer):
 
 def is_weakly_right(problem, answer):
     """The weak verifier: whether a source passes the examples that its author was shown."""
-    return run_tests(answer, FUNCTION, problem.visible).right
+    return run_tests(answer, FUNCTION, problem.visible, LIMITS).right
 
 
 def write(problem, style, draw):

@@ -120,21 +120,26 @@ def check_source(source):
 
 
 def _walk(tree):
-    """Every node in the order of the source, with its line; a recursion would be as deep as a submission likes."""
+    """Every node in the order of the source, with its line. No recursion: the tree is as deep as a submission likes."""
     stack = [(tree, 1)]
     while stack:
         node, line = stack.pop()
         yield node, line
-        children = [(child, getattr(child, "lineno", line)) for child in ast.iter_child_nodes(node)]
-        stack += reversed(children)
+        children = list(ast.iter_child_nodes(node))
+        stack += [(child, getattr(child, "lineno", line)) for child in reversed(children)]
 
 
 def _bound_names(tree):
     """The names that a source gives to something itself: variables, parameters, functions."""
-    nodes = list(ast.walk(tree))
-    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)} | {
-        getattr(node, "arg", None) or node.name for node in nodes if isinstance(node, ast.arg | ast.FunctionDef)
-    }
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+        elif isinstance(node, ast.FunctionDef):
+            names.add(node.name)
+    return names
 
 
 def _objection(node, bound):
@@ -147,8 +152,10 @@ def _objection(node, bound):
             return f"the name {name} begins with an underscore"
     if isinstance(node, ast.Name) and node.id not in bound and node.id not in BUILTINS:
         return f"the name {node.id} is not allowed"
-    if isinstance(node, ast.Attribute) and not (node.attr in METHODS and isinstance(node.ctx, ast.Load)):
+    if isinstance(node, ast.Attribute) and node.attr not in METHODS:
         return f"the attribute {node.attr} is not allowed"
+    if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+        return "an attribute may be read, not changed"
     if isinstance(node, ast.FunctionDef) and node.decorator_list:
         return "a decorator is not allowed"
     if isinstance(node, ast.Constant):
@@ -171,7 +178,8 @@ def run_tests(source, function, cases, limits=LIMITS):
 
     source: its text. function: the name to call. cases: pairs (arguments, expected); arguments is a list or tuple, and
     all values are JSON-like: None, bool, int, float, str, lists and dicts of them with text as keys. Results must agree
-    in type too: True is not 1, a tuple is not a list. Raises ValueError for cases that are none, never for a source.
+    in type too: True is not 1, a tuple is not a list. What leans on the order of a set of texts may pass once and fail
+    once, for texts hash differently in every process. Raises ValueError for cases that are none, never for a source.
     """
     packed = _packed(function, cases)
     try:

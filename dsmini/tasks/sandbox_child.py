@@ -43,7 +43,8 @@ def set_limits(cpu_seconds, memory):
     ends a single long call in C. RLIMIT_CPU, in whole seconds, stands behind it. Root is exempt from RLIMIT_NPROC.
     """
     seconds = int(cpu_seconds) + 2
-    for name, value in (("CPU", seconds), ("AS", memory), ("FSIZE", 0), ("NOFILE", 0), ("NPROC", 0), ("CORE", 0)):
+    limits = {"CPU": seconds, "AS": memory, "FSIZE": 0, "NOFILE": 0, "NPROC": 0, "CORE": 0}
+    for name, value in limits.items():
         try:
             kind = getattr(resource, f"RLIMIT_{name}")
             hard = resource.getrlimit(kind)[1]

@@ -1,7 +1,6 @@
 """Programs: problems that mean what they say, submissions that fail as their styles promise, and the weak verifier."""
 
 import collections
-import functools
 import itertools
 
 import pytest
@@ -11,7 +10,7 @@ from dsmini.tasks import programs
 from dsmini.tasks.draw import Draw
 from dsmini.tasks.programs import STEPS, STYLES, Program, is_right, is_weakly_right, judge, sample, write
 from dsmini.tasks.rewards import accuracy
-from dsmini.tasks.sandbox import Limits, Refused, check_source, run_tests
+from dsmini.tasks.sandbox import Limits, Refused, check_source
 
 SUM = Program((("above", 4), ("multiply each", 3), ("sum", None)))
 
@@ -113,7 +112,7 @@ def test_training_never_sees_what_a_test_problem_does():
 
 @pytest.mark.parametrize("style", STYLES)
 def test_submissions_fail_as_their_style_says(style, monkeypatch):
-    monkeypatch.setattr(programs, "run_tests", functools.partial(run_tests, limits=Limits(cpu_seconds=0.1)))
+    monkeypatch.setattr(programs, "LIMITS", Limits(cpu_seconds=0.1))
     draw, weakly, reasons = Draw(style), 0, collections.Counter()
     for problem in samples(3 if style == "loops-forever" else 12, steps=(1, 4)):
         thought, source = write(problem, style, draw)
