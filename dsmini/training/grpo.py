@@ -24,7 +24,8 @@ def group_advantages(rewards, scale_rewards="group"):
     check_choice("scale_rewards", scale_rewards, SCALES)
     if rewards.dim() != 2 or rewards.shape[1] < 2:
         raise ValueError(f"rewards has shape {tuple(rewards.shape)}: expected (P, G) with groups of G >= 2")
-    advantages = rewards - rewards.mean(1, keepdim=True)
+    alike = rewards.amax(1, keepdim=True) == rewards.amin(1, keepdim=True)
+    advantages = (rewards - rewards.mean(1, keepdim=True)).masked_fill(alike, 0)  # 0, and not a rounding error
     if scale_rewards == "group":
         advantages = advantages / (rewards.std(1, keepdim=True) + 1e-4)
     elif scale_rewards == "batch":
