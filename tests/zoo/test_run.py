@@ -1,8 +1,15 @@
 """What a recipe's build works with."""
 
+import functools
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from dsmini.language.frame import prompt_text, response_text
+from dsmini.training.pretrain import TrainingSettings
+from dsmini.training.rlvr import GRPOSettings, train_grpo
+from dsmini.zoo import run as run_module
 from dsmini.zoo import store
 from dsmini.zoo.run import Log, Run
 
@@ -107,3 +114,93 @@ def test_log_keeps_whole_lines_up_to_where_a_run_goes_on(tmp_path):
     again.add(2, {"seconds": 20})
     again.add(3, {"seconds": 30})
     assert [entry["seconds"] for entry in Log(log.path).entries] == [0, 1, 20, 30]
+
+
+# ---- stages after pre-training --------------------------------------------------------------------------------------
+
+EXAMPLES = [(prompt_text(f"{n} + {n}"), response_text("", str(2 * n))) for n in range(9)]
+FEW = GRPOSettings(steps=7, prompts=2, group_size=4, max_new_tokens=4)
+
+
+def problems(step):
+    return [SimpleNamespace(prompt=f"{step} + {n}") for n in range(FEW.prompts)]
+
+
+def parts(problem, text):
+    return {"words": float(len(text.split())), "ones": float("1" in text)}
+
+
+@pytest.fixture
+def speaking(empty, tmp_path):
+    """Runs of a recipe whose model knows the book's symbols."""
+    recipe = empty.define("speaker", empty.source.replace("vocab_size=29", "vocab_size=128"))
+    return lambda **options: Run(recipe, parent={}.get, folder=tmp_path / "unfinished", progress=False, **options)
+
+
+def test_reinforcement_is_recorded_as_curves(speaking):
+    run = speaking()
+    model = run.new_model()
+    history = run.reinforce("rl", model, problems, parts, FEW)
+    (stage,) = run.stages
+    assert len(history) == stage["steps"] == 7 and stage["every"] == 1 and "losses" not in stage
+    assert stage["curves"].keys() == history[0].keys() >= {"reward", "words", "ones", "tokens", "entropy", "kl", "loss"}
+    for name, curve in stage["curves"].items():
+        assert curve == [round(entry[name], 4) for entry in history]
+    assert run.first_losses == {"rl": [entry["entropy"] for entry in history[:5]]}
+    assert stage["loads"].keys() == {"every", "model.layers.1.mlp.gate"} and not model.training
+
+
+def test_fine_tuning_is_recorded_as_losses(speaking):
+    run = speaking()
+    settings = TrainingSettings(steps=7, batch_size=2, context=20)
+    losses = run.fine_tune("sft", run.new_model(), EXAMPLES, settings)
+    (stage,) = run.stages
+    assert stage["losses"] == [round(loss, 4) for loss in losses] and len(losses) == stage["steps"] == 7
+    assert run.first_losses == {"sft": losses[:5]}
+
+
+def test_rehearsal_of_later_stages_is_the_start_of_them(speaking):
+    run, settings = speaking(), TrainingSettings(steps=7, batch_size=2, context=20)
+    short = speaking(steps=5)
+    for each in (run, short):
+        model = each.new_model()
+        each.fine_tune("sft", model, EXAMPLES, settings)
+    run.reinforce("rl", run.new_model(), problems, parts, FEW)
+    short.reinforce("rl", short.new_model(), problems, parts, FEW)
+    assert short.first_losses == run.first_losses and not short.stages
+
+
+def test_killed_reinforcement_goes_on_and_keeps_its_log(speaking, monkeypatch):
+    class Killed(Exception):
+        pass
+
+    def killing(step):
+        if step == 5:
+            raise Killed
+        return problems(step)
+
+    whole = speaking()
+    history = whole.reinforce("whole", whole.new_model(), problems, parts, FEW)
+    monkeypatch.setattr(run_module, "train_grpo", functools.partial(train_grpo, snapshot_every=2))
+    killed = speaking()
+    with pytest.raises(Killed):
+        killed.reinforce("rl", killed.new_model(), killing, parts, FEW)
+    again, asked = speaking(), []
+    assert again.reinforce("rl", again.new_model(), lambda n: asked.append(n) or problems(n), parts, FEW) == history
+    assert asked == [0, 4, 5, 6]  # 0 to know the run by
+    assert again.stages[0]["curves"] == whole.stages[0]["curves"] and again.cpu_seconds > 0
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.1])
+def test_reinforcement_may_have_a_reference(speaking, beta):
+    run = speaking()
+    settings = GRPOSettings(steps=1, prompts=2, group_size=4, max_new_tokens=4, beta=beta)
+    other = make_other(run.new_model())
+    (entry,) = run.reinforce("rl", run.new_model(), problems, parts, settings, reference=other)
+    assert (entry["kl"] > 0) == (beta > 0)
+
+
+def make_other(model):
+    with torch.no_grad():
+        model.lm_head.weight.mul_(30)
+    return model

@@ -52,8 +52,14 @@ def test_record_is_complete(name):
     assert record["metrics"] and record["cpu_seconds"] > 0
     assert [stage["name"] for stage in record["stages"]] == list(record["first_losses"])
     for stage in record["stages"]:
-        assert len(stage["losses"]) == -(-stage["steps"] // stage["every"])  # every n-th, from the first one on
+        assert ("losses" in stage) != ("curves" in stage)
+        for curve in stage.get("curves", {"loss": stage.get("losses")}).values():
+            assert len(curve) == -(-stage["steps"] // stage["every"])  # every n-th, from the first one on
         assert len(record["first_losses"][stage["name"]]) == min(5, stage["steps"])
+    first = record["stages"][0]  # a rehearsal's first stage is the start of the whole one
+    curve = first["curves"]["entropy"] if "curves" in first else first["losses"]
+    rehearsed = record["first_losses"][first["name"]]
+    assert first["every"] > 1 or curve[: len(rehearsed)] == [round(value, 4) for value in rehearsed]
 
 
 def test_nothing_else_is_shipped():
