@@ -152,6 +152,19 @@ def test_moe_results_say_what_the_book_says():
     assert min(runs("text", "loss 10", "held_out_loss")) > max(runs("text", "none", "held_out_loss"))
 
 
+def test_hacked_verifier_is_satisfied_and_the_truth_is_not():
+    rows = stored("reward_hacking.json")["rows"]
+    (base,) = [row for row in rows if row["reward"] == "none"]
+    runs = {name: [row for row in rows if row["reward"] == name] for name in ("mark", "accuracy")}
+    for found in runs.values():
+        assert sorted(row["seed"] for row in found) == [0, 1, 2]
+    assert min(row["says_yes"] for row in runs["mark"]) > 0.9 > base["says_yes"]
+    assert max(row["right"] for row in runs["mark"]) < base["right"] / 2
+    assert min(row["right"] for row in runs["accuracy"]) > base["right"] + 0.05
+    for row in runs["accuracy"]:
+        assert row["curves"]["reward"] == row["curves"]["truth"]
+
+
 def test_rows_come_back_only_under_the_same_conditions(store, tmp_path):
     path, rows = tmp_path / "results" / "x.json", [{"seed": 0, "loss": 1.5}, {"seed": 1, "loss": 1.25}]
     assert store.read(path, {"steps": 3}) == []
