@@ -118,6 +118,12 @@ def grpo_step(model, optimizer, problems, reward, settings, step=0, generator=No
     except ValueError as error:
         error.add_note(f"in the rollout of step {step}; the weights are as they were before")
         raise
+    return learn(model, optimizer, rollout, settings, step, generator, reference)
+
+
+def learn(model, optimizer, rollout, settings, step=0, generator=None, reference=None):
+    """The updates of one step from its `Rollout`; returns the step's dict. See `train_grpo`."""
+    s = settings
     advantages = grpo.group_advantages(rollout.rewards, s.scale_rewards)  # (P, G)
     zero_groups = (advantages == 0).all(1).double().mean().item()
     if s.minibatches == 1:
