@@ -1,16 +1,18 @@
 """Make the stored references of `dsmini.reference`: python tests/parity/make_references.py
 
 Each one is a tiny random model of another library, run in float64: its config, weights, inputs and outputs. The
-weights are float32 numbers (so the file stays small), which float64 holds exactly. Needs the extra `parity`.
+weights are float32 numbers (so the file stays small), which float64 holds exactly. TRL's objective has no weights, and
+a list of options in place of a config. Needs the extra `parity`.
 """
 
+import importlib.metadata
+import itertools
 import json
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-import transformers
 from safetensors.torch import save, save_file
 from transformers import DeepseekV2Config, DeepseekV3Config, DeepseekV3ForCausalLM, FineGrainedFP8Config
 from transformers.integrations.finegrained_fp8 import Fp8Dequantize, Fp8Quantize
@@ -220,6 +222,45 @@ def run_fp8_blocks(config, weights, inputs):
     return {"values": values.float(), "scales": scales, "back": back}
 
 
+class Options(dict):
+    """What stands in for a config where there is no model."""
+
+    @classmethod
+    def from_dict(cls, options):
+        return cls(options)
+
+    def to_dict(self):
+        return dict(self)
+
+
+def trl_grpo():
+    """Six answers of up to eight tokens under three policies, and 48 combinations of options for TRL's loss.
+
+    The policies have little to do with one another, so that every clip and every weight matters; one answer is as good
+    as the mean, one has a single token.
+    """
+    grid = itertools.product(("grpo", "bnpo", "dapo", "dr_grpo"), ("token", "sequence"), (0.2, 0.28),
+                             ((0.0, False), (0.04, False), (0.04, True)))  # fmt: skip
+    options = [[loss_type, level, high, *divergence] for loss_type, level, high, divergence in grid]
+    random = torch.Generator().manual_seed(20240205)
+    log_probs, old, ref = -2 * torch.rand(3, 6, 8, generator=random, dtype=torch.float64)
+    advantages = torch.tensor([1.3, -0.7, 0.4, -1.6, 0.0, 0.9], dtype=torch.float64)
+    mask = torch.arange(8) < torch.tensor([8, 3, 1, 5, 7, 2])[:, None]
+    fields = ["loss_type", "importance_sampling_level", "epsilon_high", "beta", "use_bias_correction_kl"]
+    config = Options(fields=fields, options=options, epsilon=0.2, max_completion_length=9)
+    inputs = {"log_probs": log_probs, "old": old, "ref": ref, "advantages": advantages, "mask": mask}
+    return config, {}, inputs
+
+
+def run_trl_grpo(config, weights, inputs):
+    """What TRL's trainer computes with each of n options: "loss" (n,) and "gradient" (n, B, T), float64."""
+    from trl_objective import loss_and_gradient  # TRL takes seconds to import
+
+    pairs = [loss_and_gradient(inputs, *row, config["max_completion_length"]) for row in config["options"]]
+    losses, gradients = zip(*pairs, strict=True)
+    return {"loss": torch.stack(losses), "gradient": torch.stack(gradients)}
+
+
 REFERENCES = {
     "deepseek_v3_attention": (deepseek_v3_attention, run_deepseek_v3_attention),
     "deepseek_v3_moe": (deepseek_v3_moe, run_moe),
@@ -227,6 +268,7 @@ REFERENCES = {
     "deepseek_v3_mtp": (deepseek_v3_mtp, run_deepseek_v3_mtp),
     "deepseek_v3_model": (deepseek_v3_model, run_deepseek_v3_model),
     "fp8_blocks": (fp8_blocks, run_fp8_blocks),
+    "trl_grpo": (trl_grpo, run_trl_grpo),
 }
 
 
@@ -246,9 +288,10 @@ def write(name, folder=FOLDER):
     config, weights, inputs = make()
     groups = {"weights": weights, "inputs": inputs, "outputs": run(config, weights, inputs)}
     tensors = {f"{group}/{key}": tensor.contiguous() for group in groups for key, tensor in groups[group].items()}
+    library = "trl" if name.startswith("trl_") else "transformers"
     metadata = {
         "config": json.dumps(config.to_dict(), sort_keys=True),
-        "made_by": f"transformers {transformers.__version__}",
+        "made_by": f"{library} {importlib.metadata.version(library)}",
     }
     data = with_sorted_header(save(tensors, metadata))
     path = Path(folder) / f"{name}.safetensors"
