@@ -14,10 +14,15 @@ _HOMES = {
     "router": "dsmini.widgets.faces_v3",
     "mtp_tape": "dsmini.widgets.faces_v3",
     "fp8_tiles": "dsmini.widgets.faces_v3",
+    "clip_map": "dsmini.widgets.faces_r1",
+    "group_advantages": "dsmini.widgets.faces_r1",
     "Widget": "dsmini.widgets.base",
 }
 
-__all__ = ["Widget", "absorption", "fp8_tiles", "kv_calculator", "mtp_tape", "router", "timeline"]
+__all__ = [
+    "Widget", "absorption", "clip_map", "fp8_tiles", "group_advantages", "kv_calculator", "mtp_tape", "router",
+    "timeline",
+]  # fmt: skip
 
 
 def __getattr__(name):

@@ -10,8 +10,10 @@ import json
 import re
 from pathlib import Path
 
-WIDGETS = ("absorption", "fp8_tiles", "kv_calculator", "mtp_tape", "router", "timeline")
-STYLES = ("widgets", "widgets_v3")
+WIDGETS = (
+    "absorption", "clip_map", "fp8_tiles", "group_advantages", "kv_calculator", "mtp_tape", "router", "timeline",
+)  # fmt: skip
+STYLES = ("widgets", "widgets_v3", "widgets_r1")
 
 _FOLDER = Path(__file__).parent
 _IMPORT = re.compile(r'^import\s*\{([^}]*)\}\s*from\s*"\./([\w-]+)\.js";\n', re.MULTILINE)

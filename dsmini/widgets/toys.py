@@ -1,4 +1,4 @@
-"""Invented data for widgets that are shown without any: a lopsided router, a draft model and its tape, activations.
+"""Invented data for widgets shown without any: a lopsided router, a draft model and its tape, activations, answers.
 
 Made from Python's own uniform numbers, which are the same everywhere. A chapter passes the data of a trained model.
 """
@@ -45,6 +45,19 @@ def toy_tapes(seed=1):
         q = [weight * math.exp(1.3 * _bell(pick)) for weight in p]
         places.append([{f" {w}": x / sum(weights) for w, x in zip(words, weights, strict=True)} for weights in (p, q)])
     return {"sampled": _speculate(places, pick, False), "greedy": _speculate(places, pick, True)}
+
+
+def answer_groups(seed=0):
+    """Four questions with a dozen answers each, of which 1, 6, 12 and 0 are right; the wrong ones tend to be longer."""
+    pick = random.Random(seed)
+    questions = {"reach 30 with 3 9 7": 1, "reach 12 with 8 4": 6, "reach 5 with 2 3": 12, "reach 43 with 5 8 3": 0}
+    groups = []
+    for prompt, count in questions.items():
+        right = set(sorted(range(12), key=lambda _: pick.random())[:count])
+        answers = [{"reward": float(i in right), "tokens": 12 + int((26 if i in right else 70) * pick.random())}
+                   for i in range(12)]  # fmt: skip
+        groups.append({"prompt": prompt, "answers": answers})
+    return groups
 
 
 def _speculate(places, pick, greedy):

@@ -15,6 +15,13 @@ MINI = dsmini.ModelConfig(
     qk_rope_head_dim=8, v_head_dim=16, max_position_embeddings=1024,
 )  # fmt: skip
 
+# Groups as a run makes them: texts, and rewards that are no verdicts.
+MARKED = [
+    {"prompt": prompt, "answers": [{"reward": 0.1 * j + 0.25 * i, "tokens": 10 + 7 * j, "text": f"sum {i} <{j}>"}
+                                   for j in range(4)]}
+    for i, prompt in enumerate(("first", "second"))
+]  # fmt: skip
+
 
 @pytest.fixture(scope="module")  # not the session: two of Playwright's loops cannot be open at once
 def browser():
@@ -42,6 +49,9 @@ def folder(tmp_path_factory):
         widgets.router(),
         widgets.mtp_tape(),
         widgets.fp8_tiles(),
+        widgets.clip_map(),
+        widgets.group_advantages(),
+        widgets.group_advantages(MARKED),
     ]
     outputs = "".join(
         f'<div class="cell_output"><div class="output text_html">{w.to_html()}</div></div>' for w in shown

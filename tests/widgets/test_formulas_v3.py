@@ -1,40 +1,17 @@
 """Routing, speculation and FP8 in JavaScript are dsmini.accounting's, over a grid with ties and edges."""
 
 import itertools
-import json
 import math
 import random
-from pathlib import Path
 
 import pytest
+from javascript import in_javascript, rounded
 
 from dsmini import widgets
 from dsmini.accounting import float8, routing, speculation
 from dsmini.widgets import faces_v3
 
-FOLDER = Path(widgets.__file__).parent
 SHAPES = [(16, 4, 4, 2), (16, 4, 2, 2), (16, 4, 1, 4), (8, 8, 3, 2), (12, 2, 1, 3), (6, 1, 1, 6), (64, 8, 4, 8)]
-DECIMALS = 12  # sums of a few weights may differ in the last digit: Python 3.12 adds up more carefully
-
-
-def in_javascript(page, name, ask, data, planted=None):
-    """What `ask`, an expression over a module's exports and `data`, gives; planted: (right, wrong) source text."""
-    source = (FOLDER / f"{name}.js").read_text(encoding="utf-8")
-    if planted:
-        assert planted[0] in source
-        source = source.replace(*planted)
-    return page.evaluate(
-        """async ([source, data]) => {
-          const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-          return (await import(url)).ask(data);
-        }""",
-        [f"{source}\nexport const ask = (data) => {ask};", data],
-    )
-
-
-def rounded(x):
-    """Floats rounded, so that only a real difference shows; structures as JSON has them."""
-    return json.loads(json.dumps(x), parse_float=lambda text: round(float(text), DECIMALS))
 
 
 # ---- routing ----------------------------------------------------------------------------------------------------

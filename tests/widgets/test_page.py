@@ -7,11 +7,11 @@ from axe_playwright_python.sync_playwright import Axe
 
 from dsmini.widgets import bundle, kv_calculator
 
-CONTROLS = "ds-widget :is(input, select, button)"
+CONTROLS = "ds-widget :is(input, select, button, summary)"
 
 
 def test_every_widget_runs_from_a_file(page):
-    assert page.locator("ds-widget .dsw").count() == page.locator("ds-widget").count() == 7
+    assert page.locator("ds-widget .dsw").count() == page.locator("ds-widget").count() == 10
 
 
 # ---- timeline ---------------------------------------------------------------------------------------------------
