@@ -73,7 +73,7 @@ class Gym:
 def score(problem, answer):
     """The data set's own score of an answer's text, a float; many give parts of a point for what is nearly right.
 
-    A scorer is a verifier and can be a weak one: that of `game_of_life_halting` (0.1.25) pays any text that is not empty.
+    A scorer may be a weak verifier: that of `game_of_life_halting` (version 0.1.25) pays any text but the empty one.
     """
     return float(problem.task.dataset.score_answer(answer, problem.entry))
 
