@@ -94,6 +94,39 @@ def test_speed_reaches_what_the_book_says(speed):
     assert theirs > 20 * ours
 
 
+@pytest.fixture(scope="module")
+def grpo_step():
+    """(conditions, rows by what) of the stored comparison with TRL."""
+    result = stored("grpo_step.json")
+    return result["conditions"], {row["what"]: row for row in result["rows"]}
+
+
+def test_grpo_step_rows_are_complete_and_agree_with_themselves(grpo_step):
+    conditions, rows = grpo_step
+    assert rows.keys() == {"rollout", "update", "step"}
+    tokens = conditions["prompts"] * conditions["group_size"] * conditions["new_tokens"]
+    for row in rows.values():
+        assert row["samples"] >= 5 and row["ratio_lowest"] <= row["ratio"] <= row["ratio_highest"]
+        assert row["ratio"] == pytest.approx(row["seconds"]["trl"] / row["seconds"]["dsmini"], rel=0.15)
+        for side, seconds in row["seconds"].items():
+            assert row["tokens_per_second"][side] == pytest.approx(tokens / seconds, rel=0.01)
+    for side in ("dsmini", "trl"):
+        parts = rows["rollout"]["seconds"][side] + rows["update"]["seconds"][side]
+        assert rows["step"]["seconds"][side] == pytest.approx(parts, rel=0.1)
+
+
+def test_grpo_step_was_measured_on_a_model_of_the_accounting(grpo_step):
+    conditions, _ = grpo_step
+    config = dsmini.ModelConfig.from_hf({"model_type": "deepseek_v3", **conditions["config"]})
+    biases = sum(config.is_moe_layer(layer) for layer in range(config.num_hidden_layers)) * config.n_routed_experts
+    assert conditions["parameters"] == count_parameters(config).total - biases
+
+
+def test_grpo_step_reaches_what_the_book_says(grpo_step):
+    _, rows = grpo_step
+    assert rows["rollout"]["ratio"] >= 2.5 and rows["step"]["ratio"] >= 1.7 and rows["update"]["ratio"] >= 1
+
+
 def test_multi_token_rows_are_complete_and_agree_with_themselves():
     rows = stored("multi_token.json")["rows"]
     runs = {(row["text"], row["variant"], row["seed"]): row for row in rows}
