@@ -27,9 +27,9 @@ class GRPOSettings:
     """One budget of reinforcement learning: `prompts` problems a step, `group_size` answers each.
 
     minibatches: updates a step, each on its share of the answers, so that only the first is on-policy. token_budget:
-    padded tokens of one forward pass, which changes memory and speed and nothing else: a few rows of one length stay
-    in the processor's cache and are hardly padded. The options of the objective:
-    see `dsmini.training.grpo`. learning_rate is reached after warmup_steps and kept.
+    padded tokens of one forward pass, which changes memory and speed and nothing else: a few rows of like length stay
+    in the processor's cache and are hardly padded. The options of the objective: see `dsmini.training.grpo`.
+    learning_rate is reached after warmup_steps and kept.
     """
 
     steps: int = 60
