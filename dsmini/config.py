@@ -328,7 +328,7 @@ def _read_layer_types(raw):
 
 
 def _minis():
-    """The book's own small decoders: one shape (0.6 to 0.7 million parameters) with four attentions, and a small V3."""
+    """The book's own small decoders: one shape (0.6 to 0.7 million parameters) with four attentions; V3; its pupil."""
     shape = {"vocab_size": 256, "hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 8,
              "intermediate_size": 384, "max_position_embeddings": 1024, "initializer_range": 0.06}  # fmt: skip
     mla = {"kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16}
@@ -344,6 +344,11 @@ def _minis():
             qk_rope_head_dim=16, v_head_dim=16, first_k_dense_replace=1, moe_intermediate_size=48, n_routed_experts=8,
             n_shared_experts=1, num_experts_per_tok=2, n_group=4, topk_group=2, num_nextn_predict_layers=1,
             bos_token_id=0, eos_token_id=1,
+        ),  # fmt: skip
+        "mini-dense": ModelConfig(
+            vocab_size=128, hidden_size=64, num_hidden_layers=3, num_attention_heads=4, intermediate_size=192,
+            max_position_embeddings=1024, initializer_range=0.06, q_lora_rank=48, kv_lora_rank=32, qk_nope_head_dim=16,
+            qk_rope_head_dim=16, v_head_dim=16, bos_token_id=0, eos_token_id=1,
         ),  # fmt: skip
     }
 

@@ -18,7 +18,12 @@ from collections.abc import Callable
 from dsmini.config import ModelConfig
 
 # name -> the module that defines its RECIPE; parents stand before their children
-RECIPES = {"base": "dsmini.zoo.base", "r1-zero": "dsmini.zoo.r1_zero"}
+RECIPES = {
+    "base": "dsmini.zoo.base",
+    "r1-zero": "dsmini.zoo.r1_zero",
+    "r1": "dsmini.zoo.r1",
+    "r1-distilled": "dsmini.zoo.r1_distilled",
+}
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
