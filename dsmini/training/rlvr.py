@@ -20,6 +20,9 @@ from dsmini.training.rollout import pad, roll_out, token_batches
 from dsmini.training.snapshot import describe, fingerprint, load_snapshot, save_snapshot
 
 _MAY_BE_ZERO = ("warmup_steps", "weight_decay", "beta")
+# what a step's dict says besides the reward's parts
+FIGURES = ("reward", "tokens", "stopped", "zero_groups", "entropy", "ratio", "clip_fraction", "kl", "mismatch", "loss",
+           "grad_norm")  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +83,8 @@ def train_grpo(model, problems, reward, settings=None, seed=0, reference=None, p
     over the tokens that were trained on (0 if there were none); mismatch, the largest |log pi/pi_old| before the first
     update, which is rounding only; loss, and grad_norm before clipping, means over the minibatches.
     Raises FloatingPointError, naming step and place, for a loss or gradient that is not finite, before the weights are
-    touched; ValueError for a reward that is not finite; SnapshotError for a snapshot of another run.
+    touched; ValueError for a reward that is not finite, or has a part with the name of a figure of the step;
+    SnapshotError for a snapshot of another run.
     """
     if snapshot_every < 1:
         raise ValueError(f"snapshot_every = {snapshot_every!r}: expected 1 or more steps")
@@ -125,6 +129,8 @@ def grpo_step(model, optimizer, problems, reward, settings, step=0, generator=No
 def learn(model, optimizer, rollout, settings, step=0, generator=None, reference=None):
     """The updates of one step from its `Rollout`; returns the step's dict. See `train_grpo`."""
     s = settings
+    if taken := set(rollout.parts).intersection(FIGURES):
+        raise ValueError(f"reward: its part {min(taken)!r} has the name of a figure of the step, expected another name")
     advantages = grpo.group_advantages(rollout.rewards, s.scale_rewards)  # (P, G)
     zero_groups = (advantages == 0).all(1).double().mean().item()
     if s.minibatches == 1:

@@ -524,3 +524,11 @@ def test_settings_without_a_clip_are_fine():
 def test_snapshots_need_an_interval():
     with pytest.raises(ValueError, match="snapshot_every = 0: expected 1 or more steps"):
         train(speaker(), snapshot_every=0)
+
+
+def test_a_part_may_not_have_the_name_of_a_figure():
+    model = speaker()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="reward: its part 'tokens' has the name of a figure of the step"):
+        train(model, reward=lambda problem, text: {"accuracy": 1.0, "tokens": -0.01 * len(text)})
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
