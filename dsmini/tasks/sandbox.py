@@ -244,7 +244,7 @@ def _converse(job, seconds, most):
     said = bytearray()
 
     def listen():
-        while len(said) < most and (part := child.stdout.read(most - len(said))):
+        while part := child.stdout.read(most - len(said)):  # of 0 bytes: nothing, and that is the end
             said.extend(part)
 
     with tempfile.TemporaryFile() as paper, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -269,8 +269,7 @@ def _converse(job, seconds, most):
 
 
 def _kill_group(child):
+    child.kill()
     if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # only the dead leader is left
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says so of a group that is dead
             os.killpg(child.pid, signal.SIGKILL)
-    else:
-        child.kill()
