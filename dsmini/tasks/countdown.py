@@ -15,11 +15,14 @@ from typing import NamedTuple
 from dsmini.tasks.draw import check_split, split_of
 
 LARGEST = 49
-OPERATORS = "+-*/"
+OPERATORS = ("+", "-", "*", "/")
 STYLES = ("direct", "search", "patient", "solve")
 _PATIENCE = 16  # lines of play, and then even the patient gives up
-_SUM = re.compile(r" ([-+*/]) (\d+) = (\d+)")
-_ATTEMPT = re.compile(rf"(?P<first>\d+)(?P<sums>(?:{_SUM.pattern})+) reach (?P<target>\d+) (?P<mark>yes|no)")
+_DIGITS = "[0-9]{1,9}"  # who writes more has not done any arithmetic
+_SUM = re.compile(rf" ([-+*/]) ({_DIGITS}) = ({_DIGITS})")
+_ATTEMPT = re.compile(
+    rf"(?P<first>{_DIGITS})(?P<sums>(?:{_SUM.pattern})+) reach (?P<target>{_DIGITS}) (?P<mark>yes|no)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,10 +65,15 @@ def calculate(left, operator, right):
     return result if result is not None and 0 <= result <= LARGEST else None
 
 
+def is_number(word):
+    """Whether a word is a whole number as problems have them: plain digits, nine at most."""
+    return re.fullmatch(_DIGITS, word) is not None
+
+
 def evaluate(words):
     """The result of an expression from left to right, `["3", "*", "7"]` -> 21; None if it is none or breaks a rule."""
     operands, operators = words[::2], words[1::2]
-    if len(words) % 2 == 0 or not all(map(str.isdigit, operands)) or not all(op in OPERATORS for op in operators):
+    if len(words) % 2 == 0 or not all(map(is_number, operands)) or not all(op in OPERATORS for op in operators):
         return None
     value = int(operands[0])
     for operator, operand in zip(operators, operands[1:], strict=True):

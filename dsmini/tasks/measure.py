@@ -66,7 +66,7 @@ def pass_at_k(n, c, k):
     n, c = torch.broadcast_tensors(*(torch.as_tensor(count, dtype=torch.float64) for count in (n, c)))
     if not ((c >= 0) & (c <= n) & (c == c.floor()) & (n == n.floor())).all():
         raise ValueError(f"c = {c.tolist()}, n = {n.tolist()}: expected whole numbers with 0 <= c <= n")
-    if k != int(k) or k < 1 or (n < k).any():
+    if (n < k).any() or k < 1 or k != int(k):
         raise ValueError(f"k = {k!r}, n = {n.tolist()}: expected a whole number with 1 <= k <= n")
     drawn = torch.arange(int(k), dtype=torch.float64)
     left, wrong = n[..., None] - drawn, (n - c)[..., None] - drawn  # (..., k), before each draw

@@ -12,8 +12,14 @@ from dsmini.language.tokenizer import SECOND_LANGUAGE
 
 
 def is_right(problem, answer):
-    """Whether an answer's text is right, by the verifier of the problem's own task."""
-    return importlib.import_module(type(problem).__module__).is_right(problem, answer)
+    """Whether an answer's text is right, by the verifier of the problem's own task.
+
+    Raises ValueError for what is a problem of no task.
+    """
+    task = importlib.import_module(type(problem).__module__)
+    if not hasattr(task, "is_right"):
+        raise ValueError(f"problem = {problem!r}: expected a problem of a task")
+    return task.is_right(problem, answer)
 
 
 def accuracy(problem, text):
@@ -44,7 +50,13 @@ def language_consistency(problem, text):
 
 
 def combined(**rewards):
-    """One reward of several, weighed: combined(accuracy=(accuracy, 1.0), ...) -> a reward with these named parts."""
+    """One reward of several, weighed: combined(accuracy=(accuracy, 1.0), ...) -> a reward with these named parts.
+
+    Raises ValueError for a part that is no pair of a reward and its weight.
+    """
+    for name, pair in rewards.items():
+        if not (isinstance(pair, tuple) and len(pair) == 2):
+            raise ValueError(f"{name} = {pair!r}: expected a pair (reward, weight)")
 
     def reward(problem, text):
         return {name: weight * part(problem, text) for name, (part, weight) in rewards.items()}

@@ -179,3 +179,13 @@ def test_an_attempt_is_written_as_it_is_read():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("answer", ["3 +- 7 + 9", "3 -* 7 + 9", "3 */ 7 + 9", "² + 7 + 9", "9" * 5000,
+                                    "3  + + 9", "", "٣ * 7 + 9"])  # fmt: skip
+def test_whatever_is_written_is_wrong_and_no_crash(answer):
+    """`"+-" in "+-*/"` is true, and int() has a limit of digits."""
+    problem = Countdown((3, 9, 7), 30)
+    assert not is_right(problem, answer)
+    assert read_attempts(problem, f"{answer} = 30 reach 30 yes") == [None]
+    assert read_attempts(problem, f"3 * 7 = {answer} + 9 = 30 reach 30 yes") == [None]

@@ -90,3 +90,13 @@ def test_rewards_are_weighed_under_their_names():
     assert reward(GAME, said("1 3")) == {"accuracy": 1.0, "form": 0.5, "language": 0.1}
     assert reward(GAME, said("3 1", "a 1-2 one four")) == {"accuracy": 0.0, "form": 0.5, "language": 0.0}
     assert reward(GAME, "1 3") == {"accuracy": 0.0, "form": 0.0, "language": 0.0}
+
+
+def test_what_is_no_problem_is_named():
+    with pytest.raises(ValueError, match="problem = 'a': expected a problem of a task"):
+        is_right("a", "b")
+
+
+def test_part_without_a_weight_is_named():
+    with pytest.raises(ValueError, match=r"accuracy = <function accuracy.*expected a pair \(reward, weight\)"):
+        combined(accuracy=accuracy)
