@@ -16,8 +16,8 @@ PRETRAINING = (
     ("careful", base.CAREFUL, TrainingSettings(steps=800, batch_size=32, context=128, learning_rate=5e-3)),
     ("mixed", base.MIXED, TrainingSettings(steps=150, batch_size=32, context=128, learning_rate=3e-3)),
 )
-DISTILLATION = TrainingSettings(steps=600, batch_size=40, context=320, learning_rate=2e-3, warmup_steps=20)
-PROBLEMS = 3000  # that the teacher is asked
+DISTILLATION = TrainingSettings(steps=400, batch_size=40, context=320, learning_rate=2e-3, warmup_steps=20)
+PROBLEMS = 2000  # that the teacher is asked
 
 
 def student(run):
