@@ -24,6 +24,7 @@ from pathlib import Path
 MAX_SOURCE = 5000  # characters
 MAX_TEXT = 1000  # characters of one literal
 MAX_NUMBER = 10**18  # of a literal
+_MOST = 1_000_000  # of any limit: more than a week, or a terabyte
 
 
 def _names(text):
@@ -76,8 +77,8 @@ class Limits:
 
     def __post_init__(self):
         for name, value in dataclasses.asdict(self).items():
-            if not value > 0:
-                raise ValueError(f"{name} = {value!r}: expected a number above 0")
+            if not 0 < value <= _MOST:
+                raise ValueError(f"{name} = {value!r}: expected a number above 0, and {_MOST:,} at most")
 
 
 LIMITS = Limits()
@@ -193,12 +194,18 @@ def _packed(function, cases):
     """The cases in bytes. One by one: `marshal` keeps shared objects shared, and arguments may be changed by a call."""
     if not (isinstance(function, str) and function.isidentifier()):
         raise ValueError(f"function = {function!r}: expected a name")
+    if not isinstance(cases, list | tuple):
+        raise ValueError(f"cases = {cases!r}: expected a list of pairs (arguments, expected)")
     packed = []
     for case in cases:
         if not (isinstance(case, list | tuple) and len(case) == 2 and isinstance(case[0], list | tuple)):
             raise ValueError(f"cases: {case!r}, expected a pair (arguments, expected)")
         arguments, expected = case
-        if not (_is_json(list(arguments)) and _is_json(expected)):
+        try:
+            plain = _is_json(list(arguments)) and _is_json(expected)
+        except RecursionError:  # it holds itself, or is as deep as that
+            raise ValueError("cases: a value too deep to be written down, expected JSON-like values") from None
+        if not plain:
             raise ValueError(f"cases: {case!r}, expected JSON-like values")
         packed.append((marshal.dumps(tuple(arguments)), marshal.dumps(expected)))
     if not packed:

@@ -8,7 +8,6 @@ import contextlib
 import functools
 import marshal
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from dsmini.tasks import sandbox, sandbox_child
 from dsmini.tasks.sandbox import BUILTINS, METHODS, Limits, Refused, Verdict, check_source, run_tests
 
 SQUARES = [((3,), 9), ((4,), 16)]
+resource = pytest.importorskip("resource", reason="Windows has none of these limits")
 QUICK = Limits(cpu_seconds=0.1)
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="macOS does not keep every limit, Windows none")
 
@@ -459,6 +459,10 @@ def test_the_childs_verdict_by_hand():
         (lambda: run_tests("", "f()", SQUARES), r"function = 'f\(\)': expected a name"),
         (lambda: run_tests("", 3, SQUARES), "function = 3: expected a name"),
         (lambda: Limits(cpu_seconds=0), "cpu_seconds = 0: expected a number above 0"),
+        (lambda: Limits(cpu_seconds=float("inf")), "cpu_seconds = inf: expected a number above 0, and"),
+        (lambda: Limits(memory_mib=10**20), "memory_mib = 1"),
+        (lambda: run_tests("", "f", None), "cases = None: expected a list of pairs"),
+        (lambda: run_tests("", "f", [((functools.reduce(lambda x, _: [x], range(5000), 1),), 1)]), "a value too deep"),
         (lambda: Limits(memory_mib=-1), "memory_mib = -1: expected a number above 0"),
     ],
 )
