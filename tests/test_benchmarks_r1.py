@@ -118,3 +118,21 @@ def test_distillation_says_what_the_book_says(distillation):
         assert rows[name]["chains"]["pass@1"] < 0.05, "what a model never does right cannot be rewarded"
         assert rows[name]["general"]["pass@1"] > taught["general"]["pass@1"], "who thinks is right more often"
     assert rows["student"]["shell_game"]["pass@1"] < 0.2 < 0.9 < rows["RL, same CPU time"]["shell_game"]["pass@1"]
+
+
+def test_ablations_change_one_thing_and_the_unchanged_recipe_ran_three_times():
+    result = stored("grpo_ablations.json")
+    assert result["conditions"]["recipe"] == zoo.record("r1-zero")["recipe"]
+    runs = {(row["change"], row["seed"]) for row in result["rows"]}
+    assert len(runs) == len(result["rows"]) and {(change, 0) for change, _ in runs} <= runs
+    assert {seed for change, seed in runs if change == "as in r1-zero"} == {0, 1, 2}
+    assert all(len(row["curves"]["reward"]) == result["conditions"]["steps"] for row in result["rows"])
+
+
+def test_ablations_say_what_the_book_says():
+    rows = {(row["change"], row["seed"]): row["pass@1"] for row in stored("grpo_ablations.json")["rows"]}
+    luck = [rows["as in r1-zero", seed] for seed in range(3)]
+    for change in ("no standard deviation", "every token alike", "constant length", "4 updates, clip 0.2"):
+        assert min(luck) - 0.03 < rows[change, 0] < max(luck) + 0.03, change
+    for change in ("learning rate 1e-4", "learning rate 3e-3", "16 updates, clip 0.2", "4 updates, inverted clip"):
+        assert rows[change, 0] < min(luck) - 0.03, change
