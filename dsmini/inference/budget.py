@@ -39,7 +39,7 @@ def generate_with_budget(model, prompts, max_new_tokens, budget, temperature=1.0
     budget: a thought that is still open after so many new tokens is closed: the next token is `end_think`, whatever
     was drawn. 0 closes at once; max_new_tokens or more never does. The answer needs its room within max_new_tokens.
     minimum: a thought that would close after fewer tokens goes on: `wait` takes the place of `end_think`, at most
-    max_waits times in a row, and never beyond the budget. budget, minimum: one number for all, or one for each of the
+    max_waits times in all, and never beyond the budget. budget, minimum: one number for all, or one for each of the
     N rows. wait, end_think: tokens. Other arguments and errors as in `generate`.
     Raises ValueError for a bound that is not a whole number of 0 or more, a wrong count of them, or an unknown token.
     """

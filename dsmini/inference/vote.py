@@ -21,7 +21,8 @@ def majority(answers, weights=None):
     means `3 + 9` and `9 + 3` to be one has to write them in one way first.
     Raises ValueError for no answers at all, and for weights that are negative, not finite or of another number.
     """
-    answers = list(answers)
+    # two tensors of one value are two keys: as numbers they are one
+    answers = answers.tolist() if isinstance(answers, torch.Tensor) else list(answers)
     weights = [1] * len(answers) if weights is None else list(weights)
     if not answers:
         raise ValueError("answers: there are none, expected at least one")
@@ -94,6 +95,9 @@ def select_at_k(select, responses, right, k, draws=1000, seed=0):
     Raises ValueError for a k outside 1..n.
     """
 
+    if draws < 1:
+        raise ValueError(f"draws = {draws!r}: expected 1 or more")
+
     def of_problem(said, right, k):
         tried = _orders(len(said), k, draws, seed)
         chosen = [(order, select([said[i] for i in order])) for order in tried]
@@ -121,10 +125,12 @@ def _index_of(answer, responses):
 def _mean_over_problems(samples, right, k, of_problem):
     """The mean of of_problem(samples, grades, k), once all have been checked to be lists of one length >= k."""
     right = right.tolist() if isinstance(right, torch.Tensor) else right
-    if not len(samples):
-        raise ValueError("no problems: expected samples of at least one")
+    if not len(samples) or len(samples) != len(right):
+        raise ValueError(f"samples of {len(samples)} problems, grades of {len(right)}: expected as many, one at least")
+    if not isinstance(k, int):
+        raise ValueError(f"k = {k!r}: expected a whole number")
     for said, grades in zip(samples, right, strict=True):
-        if k != int(k) or not 1 <= k <= len(said) or len(said) != len(grades):
+        if not 1 <= k <= len(said) or len(said) != len(grades):
             raise ValueError(f"k = {k!r} of {len(said)} samples with {len(grades)} grades: expected 1 <= k <= n, and n "
                              "grades")  # fmt: skip
     return float(sum(of_problem(*pair, k) for pair in zip(samples, right, strict=True)) / len(samples))

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from dsmini.language.tokenizer import TOKENIZER
+from dsmini.language.tokenizer import EOS, TOKENIZER
 from dsmini.training.pretrain import learning_rate_at, new_optimizer
 from dsmini.training.rollout import pad
 from dsmini.training.snapshot import describe, fingerprint, load_snapshot, save_snapshot
@@ -24,8 +24,9 @@ def train_sft(model, examples, settings, seed=0, progress=True, on_step=None, sn
     `frame.response_text`. settings: `pretrain.TrainingSettings`; its `context` bounds an example, and what concerns
     MTP and router balance is not used. Every example comes once before one comes again. The rest is as in
     `pretrain.train`.
-    Raises ValueError for no examples, an empty response and one longer than settings.context; FloatingPointError,
-    naming the step, if the loss is no longer finite; SnapshotError for a snapshot of another run.
+    Raises ValueError, naming the example, for an empty half, unknown symbols, a response without its end, and more
+    tokens than settings.context; FloatingPointError, naming the step, if the loss is no longer finite; SnapshotError
+    for a snapshot of another run.
     """
     if snapshot_every < 1:
         raise ValueError(f"snapshot_every = {snapshot_every!r}: expected 1 or more steps")
@@ -83,12 +84,23 @@ def rows_of_step(step, batch_size, size, seed):
 
 
 def _encode(examples, context):
+    examples = list(examples)
     if not examples:
         raise ValueError("examples: there are none, expected (prompt, response) pairs of text")
-    pairs = [(TOKENIZER.encode(prompt), TOKENIZER.encode(response)) for prompt, response in examples]
+    pairs = []
+    for i, example in enumerate(examples):
+        if not (isinstance(example, list | tuple) and len(example) == 2):
+            raise ValueError(f"examples[{i}]: {example!r}, expected a pair (prompt, response)")
+        try:
+            pairs.append(tuple(TOKENIZER.encode(text) for text in example))
+        except ValueError as error:
+            raise ValueError(f"examples[{i}]: {error}") from None
+    end = TOKENIZER.id(EOS)
     for i, (prompt, response) in enumerate(pairs):
         if not len(prompt) or not len(response):
             raise ValueError(f"examples[{i}]: {examples[i]!r} has an empty half, expected a prompt and a response")
+        if response[-1] != end:
+            raise ValueError(f"examples[{i}]: {examples[i][1]!r} does not end with {EOS}: who reads it never stops")
         if len(prompt) + len(response) > context:
             found = len(prompt) + len(response)
             raise ValueError(f"examples[{i}] has {found} tokens: expected at most settings.context = {context}")

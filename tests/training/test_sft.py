@@ -233,7 +233,11 @@ def test_loss_that_is_not_finite_stops_the_run_at_its_step_and_leaves_the_weight
         ([], r"examples: there are none, expected \(prompt, response\) pairs"),
         ([EXAMPLES[0], ("1 2", "")], r"examples\[1\]: \('1 2', ''\) has an empty half"),
         ([("", "1 2")], r"examples\[0\]: \('', '1 2'\) has an empty half"),
-        ([EXAMPLES[0], ("1 " * 30, "2 " * 11)], r"examples\[1\] has 41 tokens: expected at most settings.context = 40"),
+        ([EXAMPLES[0], ("1", "2")], r"examples\[1\]: '2' does not end with"),
+        ([EXAMPLES[0], ("1",)], r"examples\[1\]: \('1',\), expected a pair"),
+        ([EXAMPLES[0], ("1", "seven")], r"examples\[1\]: text: unknown symbol 'seven'"),
+        ((example for example in ()), "examples: there are none"),
+        ([EXAMPLES[0], ("1 " * 30, "2 " * 10 + EOS)], r"examples\[1\] has 41 tokens: expected at most settings.c"),
         ([("1", "forty")], "text: unknown symbol 'forty'"),
     ],
 )
@@ -243,7 +247,7 @@ def test_bad_examples_are_named(examples, message):
 
 
 def test_longest_example_fits():
-    assert len(train(new_model(), [("1 " * 30, "2 " * 10)])) == 6
+    assert len(train(new_model(), [("1 " * 30, "2 " * 9 + EOS)])) == 6
 
 
 def test_snapshots_need_an_interval():
