@@ -13,6 +13,7 @@ import torch
 from planted import planted
 from tiny import difference
 from trl import GRPOTrainer
+from trl_objective import loss_and_gradient, stand_in
 
 from dsmini.training import grpo
 
@@ -37,38 +38,12 @@ def make_batch(lengths=(8, 3, 1, 5, 7, 2), seed=0):
     return SimpleNamespace(new=new, old=old, ref=ref, advantages=advantages, mask=mask)
 
 
-def trainer(**attributes):
-    """What the trainer's methods read of `self`, for one process without anything fancy."""
-    accelerator = SimpleNamespace(num_processes=1, process_index=0, device="cpu", gather=lambda x: x,
-                                  reduce=lambda x, reduction: x)  # fmt: skip
-    arguments = SimpleNamespace(delta=None, use_bias_correction_kl=False, steps_per_generation=1,
-                                per_device_train_batch_size=1, gradient_accumulation_steps=1,
-                                gradient_checkpointing_kwargs=None)  # fmt: skip
-    model = SimpleNamespace(training=True, is_gradient_checkpointing=False)
-    stand_in = SimpleNamespace(
-        accelerator=accelerator, args=arguments, model=model, current_gradient_accumulation_steps=1,
-        aux_loss_enabled=False, top_entropy_quantile=1.0, off_policy_mask_threshold=None, use_vllm=False,
-        _entropy_bonus_enabled=False, _metrics={"train": defaultdict(list)}, max_completion_length=LIMIT,
-    )  # fmt: skip
-    vars(stand_in).update(attributes)
-    return stand_in
-
-
 def their_loss(batch, loss_type, level, epsilon_high, beta, kl):
     """(loss, gradient with respect to the new log-probabilities) of TRL."""
-    new = batch.new.clone().requires_grad_()
-    stand_in = trainer(
-        loss_type=loss_type, importance_sampling_level=level, beta=beta, epsilon_low=0.2,
-        epsilon_high=0.2 if epsilon_high is None else epsilon_high,
-        _get_per_token_logps_and_entropies=lambda *_, **__: (new, torch.zeros_like(batch.new), None),
-    )  # fmt: skip
-    stand_in.args.use_bias_correction_kl = ESTIMATORS[kl]
-    mask = batch.mask.long()
-    inputs = {"prompt_ids": mask[:, :1], "prompt_mask": mask[:, :1], "completion_ids": mask, "completion_mask": mask,
-              "advantages": batch.advantages, "old_per_token_logps": batch.old, "ref_per_token_logps": batch.ref,
-              "num_items_in_batch": mask.sum()}  # fmt: skip
-    loss = GRPOTrainer._compute_loss(stand_in, None, inputs)
-    return loss.detach(), torch.autograd.grad(loss, new)[0]
+    inputs = {"log_probs": batch.new, "old": batch.old, "ref": batch.ref, "advantages": batch.advantages,
+              "mask": batch.mask}  # fmt: skip
+    high = 0.2 if epsilon_high is None else epsilon_high
+    return loss_and_gradient(inputs, loss_type, level, high, beta, ESTIMATORS[kl], LIMIT)
 
 
 def our_loss(batch, loss_type, level, epsilon_high, beta, kl, module=grpo, pieces=1):
@@ -141,7 +116,8 @@ def their_advantages(rewards, scale_rewards):
     """Advantages as TRL's `_generate_and_score_completions` hands them to the loss, with the generation left out."""
     size = rewards.numel()
     said = ([[1]] * size, [[2, 3]] * size, None, ["text"] * size, None, {}, None, None)
-    stand_in = trainer(
+    trainer = stand_in(
+        max_completion_length=LIMIT,
         environment_factories=None, environments=None, tools=None, _generate=lambda prompts: said,
         _tokenizer=SimpleNamespace(pad_token_id=0), pad_to_multiple_of=None, mask_truncated_completions=False,
         num_iterations=1, beta=0.0, _calculate_rewards=lambda *_: rewards.view(-1, 1), reward_func_names=["reward"],
@@ -152,7 +128,7 @@ def their_advantages(rewards, scale_rewards):
     default = torch.get_default_dtype()
     torch.set_default_dtype(rewards.dtype)  # their n / (n - 1) is a division of whole numbers
     try:
-        output = GRPOTrainer._generate_and_score_completions(stand_in, [{"prompt": "question"}] * size)
+        output = GRPOTrainer._generate_and_score_completions(trainer, [{"prompt": "question"}] * size)
     finally:
         torch.set_default_dtype(default)
     return output["advantages"].view_as(rewards)
