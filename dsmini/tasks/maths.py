@@ -9,6 +9,7 @@ in ten is held out by a hash of its text, in which factors stand in order.
 
 import dataclasses
 import math
+import re
 from fractions import Fraction
 
 from dsmini.tasks.draw import check_split, split_of
@@ -23,6 +24,8 @@ _ASKS = {"fraction": "simplify {}", "root": "simplify {}", "linear": "solve {} f
          "derivative": "differentiate {} with respect to x"}  # fmt: skip
 _FORMS = {"fraction": "lowest", "root": "simple root", "expand": "expanded", "factor": "factored"}  # others: any
 _SOLVED = ("linear", "quadratic", "surd")  # answered by a set of solutions; the others by one formula
+# `y =`, `t_1 \in`: another unknown than x. A capital names the set of solutions, `S = {2, 3}`.
+_OTHER_LABEL = re.compile(r"(?<![A-Za-z\\])[a-wyz](?:'|_\w|_\{\w\}|\([a-z]\))?\s*(?:=|\\in(?![A-Za-z])|∈)")
 _SQUARE_FREE = (2, 3, 5, 6, 7, 10, 11, 13)
 
 
@@ -70,16 +73,16 @@ def is_right(problem, answer):
 
     A fraction is in lowest terms (a decimal, if exact, is one too), a root is a number times one square-free root, an
     expanded polynomial has each power once, a factored one is a product of linear factors. Of solutions, all and no
-    other: {2}, `x = 2` and `2` alike, in any order.
+    other: {2}, `x = 2` and `2` alike, in any order, and `y = 2` not.
     """
-    trees = _read(answer)
+    trees = _read(problem, answer)
     form = _FORMS.get(problem.kind)
     return _are_equal(problem, trees) and (form is None or has_form(trees[0], form))
 
 
 def is_equal(problem, answer):
     """A weaker verifier: the value alone. It pays who copies the question, for four kinds out of eight."""
-    return _are_equal(problem, _read(answer))
+    return _are_equal(problem, _read(problem, answer))
 
 
 def write(problem, style, draw):
@@ -106,10 +109,12 @@ def write(problem, style, draw):
     return "", _respelled(problem, trees, draw) if style == "respelled" else problem.answer
 
 
-def _read(answer):
+def _read(problem, answer):
     text = boxed(answer)
+    if text is None or (problem.kind in _SOLVED and _OTHER_LABEL.search(text)):
+        return ()
     try:
-        return () if text is None else parse(text)
+        return parse(text)
     except ValueError:
         return ()
 

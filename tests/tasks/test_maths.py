@@ -51,6 +51,7 @@ def test_problems_by_hand():
     [
         *((QUADRATIC, text) for text in (
             "2, -3", "x = 2 or x = -3", r"\boxed{x = -3, x = 2}", r"\{-3, 2\}", "4/2, -3.0", "2, 2, -3",
+            r"x_1 = 2, x_{2} = -3", r"S = \{2, -3\}", r"x \in \{2, -3\}",
             r"x = -\frac12 \pm \frac52", "The roots are \\boxed{\n2,\\; -3 }.")),
         *((FACTOR, text) for text in (
             "(2x-3)(x+2)", r"\boxed{(x+2)(2x-3)}", "2(x - 1.5)(x + 2)", "-(3 - 2x)(x + 2)", r"2(x+2)(x-\frac{3}{2})")),
@@ -65,7 +66,8 @@ def test_every_spelling_of_a_right_answer_is_right(problem, answer):
     [
         *((QUADRATIC, text, False) for text in (
             "2", "-3", "2, 3", "-3, 2, 1", "", "x = x", "x", "x^2 + x - 6 = 0", "-3 2", "(-3, 2)", "2, -3.0000001",
-            "-2, 3", r"\boxed{2, -3", "The roots are 2 and -3.")),
+            "-2, 3", r"\boxed{2, -3", "The roots are 2 and -3.",
+            "y = 2 or z = -3", "x = 2, y = -3", r"\boxed{t_1=2, t_2=-3}", r"y \in \{2, -3\}")),
         *((FACTOR, text, False) for text in ("(x+2)(2x+3)", "(x+2)(2x-3) = 0", "(x+2), (2x-3)", "x^2 + x/2 - 3")),
         *((FACTOR, text, True) for text in ("2x^2 + x - 6", "x(2x + 1) - 6", "(2x^2 + x - 6)*1", "(x+2)(2x-3) + 0")),
     ],
