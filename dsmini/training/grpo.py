@@ -19,11 +19,13 @@ def group_advantages(rewards, scale_rewards="group"):
     The group's mean takes the critic's place. scale_rewards: "group" divides by the group's standard deviation
     (DeepSeekMath, section 4.1.2), "batch" by that of all rewards, "none" by nothing (Dr. GRPO, Liu et al. 2025;
     DeepSeek-V3.2). The deviation is the unbiased one, plus 1e-4, as in TRL: a group of equals has advantage 0.
-    Raises ValueError for groups of one, which have nobody to be compared with.
+    Raises ValueError for groups of one, which have nobody to be compared with, and for what is no finite float.
     """
     check_choice("scale_rewards", scale_rewards, SCALES)
     if rewards.dim() != 2 or rewards.shape[1] < 2:
         raise ValueError(f"rewards has shape {tuple(rewards.shape)}: expected (P, G) with groups of G >= 2")
+    if not (rewards.is_floating_point() and rewards.isfinite().all()):
+        raise ValueError(f"rewards: expected finite floats, found {rewards.dtype} {rewards.flatten()[:4].tolist()}")
     alike = rewards.amax(1, keepdim=True) == rewards.amin(1, keepdim=True)
     advantages = (rewards - rewards.mean(1, keepdim=True)).masked_fill(alike, 0)  # 0, and not a rounding error
     if scale_rewards == "group":
@@ -85,21 +87,22 @@ def grpo_loss(log_probs, old_log_probs, advantages, mask, *, epsilon=0.2, epsilo
     advantages: (B,), one a response, or (B, T), one a token (from a critic, or from process supervision).
     mask: (B, T) bool, True for tokens of a response; elsewhere nothing is read.
     epsilon: how far the ratio pi/pi_old may go below 1, epsilon_high above it (None: as far; "clip-higher" of DAPO);
-    epsilon None never clips. importance_sampling_level: "sequence" takes one ratio a response, the geometric mean of
-    its tokens' (GSPO, Zheng et al. 2025, eq. 7). normalization, max_tokens: see `length_weights`; weights (B, T)
-    replaces them where the batch is a piece of a larger one.
+    epsilon None never clips, whatever epsilon_high is. importance_sampling_level: "sequence" takes one ratio a
+    response, the geometric mean of its tokens' (GSPO, Zheng et al. 2025, eq. 7). normalization, max_tokens: see
+    `length_weights`; weights (B, T) replaces them where the batch is a piece of a larger one.
     beta: weight of the divergence from ref_log_probs (B, T); kl: its estimator, see `estimate_kl`; "ratio*k3" has the
     gradient of KL(pi || pi_ref) (DeepSeek-V3.2, eq. 7).
     Statistics, means over tokens: ratio; clip_fraction, tokens whose gradient the clip has cut; kl (0 without beta).
-    Raises ValueError for unknown options, other shapes, and beta without ref_log_probs.
+    Raises ValueError for unknown options, negative epsilon or beta, other shapes, and beta without ref_log_probs.
     """
-    _check(log_probs, old_log_probs, advantages, mask, importance_sampling_level, beta, ref_log_probs)
+    _check_options(importance_sampling_level, normalization, kl, epsilon, epsilon_high, beta)
+    _check_shapes(log_probs, old_log_probs, advantages, mask, ref_log_probs, weights, beta)
     if weights is None:
         weights = length_weights(mask, normalization, max_tokens)
     if advantages.dim() == 1:
         advantages = advantages[:, None]  # (B, 1)
     advantages = advantages.to(log_probs.dtype)
-    log_ratio = (log_probs - old_log_probs).masked_fill(~mask, 0)  # (B, T)
+    log_ratio = (log_probs - old_log_probs.detach()).masked_fill(~mask, 0)  # (B, T)
     if importance_sampling_level == "sequence":
         log_ratio = (log_ratio.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)).expand_as(log_ratio)
     ratio = log_ratio.exp()
@@ -110,7 +113,8 @@ def grpo_loss(log_probs, old_log_probs, advantages, mask, *, epsilon=0.2, epsilo
     clipped = objective < free  # what the minimum took has no gradient
     divergence = torch.zeros_like(ratio)
     if beta:
-        divergence = estimate_kl(log_probs.masked_fill(~mask, 0), ref_log_probs.masked_fill(~mask, 0), kl)
+        reference = ref_log_probs.detach().masked_fill(~mask, 0)
+        divergence = estimate_kl(log_probs.masked_fill(~mask, 0), reference, kl)
         objective = objective - beta * (ratio * divergence if kl == "ratio*k3" else divergence)
     loss = -(weights.to(objective.dtype) * objective.masked_fill(~mask, 0)).sum()
     means = {"ratio": ratio, "clip_fraction": clipped, "kl": divergence}
@@ -123,17 +127,25 @@ def check_choice(name, value, choices):
         raise ValueError(f"{name} = {value!r}: expected one of {', '.join(map(repr, choices))}")
 
 
-def _check(log_probs, old_log_probs, advantages, mask, level, beta, ref_log_probs):
+def _check_options(level, normalization, kl, epsilon, epsilon_high, beta):
     check_choice("importance_sampling_level", level, LEVELS)
-    others = {"old_log_probs": old_log_probs, "mask": mask, "ref_log_probs": ref_log_probs}
+    check_choice("normalization", normalization, NORMALIZATIONS)
+    check_choice("kl", kl, ESTIMATORS)
+    for name, value in (("epsilon", epsilon), ("epsilon_high", epsilon_high), ("beta", beta)):
+        if value is not None and not value >= 0:
+            raise ValueError(f"{name} = {value!r}: expected 0 or more")
+
+
+def _check_shapes(log_probs, old_log_probs, advantages, mask, ref_log_probs, weights, beta):
+    shape = tuple(log_probs.shape)
+    others = {"old_log_probs": old_log_probs, "mask": mask, "ref_log_probs": ref_log_probs, "weights": weights}
     for name, value in others.items():
-        if value is not None and value.shape != log_probs.shape:
-            expected = tuple(log_probs.shape)
-            raise ValueError(f"{name} has shape {tuple(value.shape)}: expected that of log_probs, {expected}")
+        if value is not None and tuple(value.shape) != shape:
+            raise ValueError(f"{name} has shape {tuple(value.shape)}: expected that of log_probs, {shape}")
     if mask.dtype != torch.bool:
         raise ValueError(f"mask has type {mask.dtype}: expected torch.bool")
-    if advantages.shape not in (log_probs.shape[:1], log_probs.shape):
-        found, expected = tuple(advantages.shape), tuple(log_probs.shape)
-        raise ValueError(f"advantages has shape {found}: expected {expected[:1]}, one a response, or {expected}")
+    if tuple(advantages.shape) not in (shape[:1], shape):
+        found = tuple(advantages.shape)
+        raise ValueError(f"advantages has shape {found}: expected {shape[:1]}, one a response, or {shape}")
     if beta and ref_log_probs is None:
         raise ValueError(f"beta = {beta!r} needs ref_log_probs, the log-probabilities under the reference policy")

@@ -57,10 +57,14 @@ class GRPOSettings:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, int | float):
-                low = 0 if field.name in _MAY_BE_ZERO else 1e-12
-                if not low <= value < math.inf:
-                    raise ValueError(f"{field.name} = {value!r}: expected {'0 or more' if low == 0 else 'more than 0'}")
+            if field.type is str or (value is None and "None" in str(field.type)):
+                continue
+            kinds = int if field.type is int else int | float
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise ValueError(f"{field.name} = {value!r}: expected a {'whole ' if kinds is int else ''}number")
+            low = 0 if field.name in _MAY_BE_ZERO else 1e-12
+            if not low <= value < math.inf:
+                raise ValueError(f"{field.name} = {value!r}: expected {'0 or more' if low == 0 else 'more than 0'}")
         if self.group_size < 2:
             raise ValueError(f"group_size = {self.group_size}: expected 2 or more, an answer is compared with others")
         if self.minibatches > self.prompts * self.group_size:
@@ -89,6 +93,9 @@ def train_grpo(model, problems, reward, settings=None, seed=0, reference=None, p
     if snapshot_every < 1:
         raise ValueError(f"snapshot_every = {snapshot_every!r}: expected 1 or more steps")
     settings = settings or GRPOSettings()
+    if not callable(problems) or not isinstance(settings, GRPOSettings):
+        found = f"{type(problems).__name__}, {type(settings).__name__}"
+        raise ValueError(f"problems, settings: {found}, expected a function from a step to problems, and GRPOSettings")
     if settings.beta and reference is None:
         reference = copy.deepcopy(model).eval()
     generator = torch.Generator().manual_seed(seed)
@@ -118,6 +125,8 @@ def train_grpo(model, problems, reward, settings=None, seed=0, reference=None, p
 def grpo_step(model, optimizer, problems, reward, settings, step=0, generator=None, reference=None):
     """One rollout and its updates; returns the step's dict. See `train_grpo`."""
     s = settings
+    if len(problems) != s.prompts:
+        raise ValueError(f"step {step}: {len(problems)} problems, expected settings.prompts = {s.prompts}")
     try:
         rollout = roll_out(model, problems, reward, s.group_size, s.max_new_tokens, s.temperature, generator)
     except ValueError as error:

@@ -147,7 +147,7 @@ def test_advantages_equal_theirs(case, scale_rewards):
 
 TOKEN, SEQUENCE = ("grpo", "token", 0.28, 0.04), ("grpo", "sequence", 0.28, 0.04)
 CLIPPED = "torch.minimum(free, ratio.clamp(1 - epsilon, 1 + high) * advantages)"
-MASKED_RATIO = "(log_probs - old_log_probs).masked_fill(~mask, 0)"
+MASKED_RATIO = "(log_probs - old_log_probs.detach()).masked_fill(~mask, 0)"
 GEOMETRIC = "log_ratio.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)"
 K3 = "torch.expm1(-k1) + k1"
 # mistake: (options, estimator, what is right, what is written instead)
@@ -173,7 +173,7 @@ MISTAKES = {
     "the divergence's ratio has no gradient": (TOKEN, "ratio*k3", "ratio * divergence", "ratio.detach() * divergence"),
     "the ratio of a sequence is the product of its tokens'": (
         SEQUENCE, "k3", GEOMETRIC, "log_ratio.sum(1, keepdim=True)"),
-    "padding goes into a sequence's ratio": (SEQUENCE, "k3", MASKED_RATIO, "(log_probs - old_log_probs)"),
+    "padding goes into a sequence's ratio": (SEQUENCE, "k3", MASKED_RATIO, "(log_probs - old_log_probs.detach())"),
     "a sequence's ratio is a mean over padding too": (SEQUENCE, "k3", GEOMETRIC, "log_ratio.mean(1, keepdim=True)"),
     "old and new change places": (TOKEN, "k3", MASKED_RATIO, "(old_log_probs - log_probs).masked_fill(~mask, 0)"),
     "dr_grpo divides by the longest row": (

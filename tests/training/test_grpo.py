@@ -388,3 +388,41 @@ def test_equal_rewards_give_zero_and_not_a_rounding_error(scale):
     rewards = torch.tensor([[0.7] * 6, [1.1] * 6, [0.0] * 5 + [1.0]], dtype=torch.float64)
     assert (rewards - rewards.mean(1, keepdim=True))[:2].any()
     assert not group_advantages(rewards, scale)[:2].any() and group_advantages(rewards, scale)[2].all()
+
+
+@pytest.mark.parametrize(
+    ("rewards", "message"),
+    [
+        (torch.tensor([[1, 0]]), "rewards: expected finite floats, found torch.int64"),
+        (torch.tensor([[True, False]]), "rewards: expected finite floats, found torch.bool"),
+        (torch.tensor([[1.0, math.nan]]), r"rewards: expected finite floats, found torch.float32 \[1.0, nan\]"),
+    ],
+)
+def test_rewards_that_are_none_are_named(rewards, message):
+    with pytest.raises(ValueError, match=message):
+        group_advantages(rewards)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kl": "k4"}, "kl = 'k4': expected one of 'k1'"),
+        ({"normalization": "length", "weights": torch.ones(2, 3)}, "normalization = 'length': expected one of"),
+        ({"weights": torch.ones(3)}, r"weights has shape \(3,\): expected that of log_probs, \(2, 3\)"),
+        ({"epsilon": -0.2}, "epsilon = -0.2: expected 0 or more"),
+        ({"epsilon_high": -0.2}, "epsilon_high = -0.2: expected 0 or more"),
+        ({"beta": -1.0}, "beta = -1.0: expected 0 or more"),
+    ],
+)
+def test_options_are_checked_whether_they_are_used_or_not(options, message):
+    log_probs = torch.zeros(2, 3)
+    with pytest.raises(ValueError, match=message):
+        grpo_loss(log_probs, log_probs, torch.zeros(2), torch.ones(2, 3, dtype=torch.bool), **options)
+
+
+def test_only_the_policy_that_learns_gets_a_gradient():
+    new, old, ref = (torch.randn(2, 3, dtype=torch.float64).requires_grad_() for _ in range(3))
+    mask = torch.ones(2, 3, dtype=torch.bool)
+    loss, _ = grpo_loss(new, old, torch.tensor([1.0, -1.0]), mask, beta=0.1, ref_log_probs=ref)
+    loss.backward()
+    assert new.grad.abs().sum() > 0 and old.grad is None and ref.grad is None

@@ -532,3 +532,27 @@ def test_a_part_may_not_have_the_name_of_a_figure():
     with pytest.raises(ValueError, match="reward: its part 'tokens' has the name of a figure of the step"):
         train(model, reward=lambda problem, text: {"accuracy": 1.0, "tokens": -0.01 * len(text)})
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 2.5}, "steps = 2.5: expected a whole number"),
+        ({"steps": "60"}, "steps = '60': expected a whole number"),
+        ({"minibatches": None}, "minibatches = None: expected a whole number"),
+        ({"learning_rate": "5e-4"}, "learning_rate = '5e-4': expected a number"),
+        ({"epsilon": "0.2"}, "epsilon = '0.2': expected a number"),
+    ],
+)
+def test_settings_have_types(changes, message):
+    with pytest.raises(ValueError, match=message):
+        GRPOSettings(**changes)
+
+
+def test_problems_are_a_function_that_gives_as_many_as_asked_for():
+    with pytest.raises(ValueError, match="problems, settings: list, GRPOSettings, expected a function"):
+        train(speaker(), problems=[])
+    with pytest.raises(ValueError, match="problems, settings: function, dict, expected a function"):
+        train(speaker(), settings={"steps": 2})
+    with pytest.raises(ValueError, match=f"step 0: {SMALL.prompts + 1} problems, expected settings.prompts"):
+        train(speaker(), problems=lambda step: [*problems(step), *problems(step)[:1]])
