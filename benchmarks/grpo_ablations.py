@@ -40,6 +40,7 @@ CHANGES = {
     "4 updates, no clip": {"minibatches": 4, "epsilon": None},
     "4 updates, inverted clip": {"minibatches": 4},
     "16 updates, clip 0.2": {"minibatches": 16},
+    "16 updates, an eighth of the rate": {"minibatches": 16, "learning_rate": SETTINGS.learning_rate / 8},
 }
 
 
