@@ -6,15 +6,14 @@ bias update speed 0.001, balance factor 0.0001, MTP weight 0.3); learning rate a
 
 import dataclasses
 import math
-from pathlib import Path
 
 import torch
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from dsmini.model.moe import expert_load, sequence_balance_loss, watch_routing
 from dsmini.model.mtp import multi_token_losses
-from dsmini.training.snapshot import describe_run, load_snapshot, save_snapshot
+from dsmini.training.loop import run_steps
+from dsmini.training.snapshot import describe_run
 
 _MAY_BE_ZERO = ("warmup_steps", "weight_decay", "mtp_weight", "bias_speed", "balance_weight")
 
@@ -140,27 +139,17 @@ def train(model, data, settings=None, seed=0, progress=True, on_step=None, snaps
     Raises FloatingPointError, naming the step, if the loss is no longer finite; SnapshotError (a ValueError), naming
     what differs, for a snapshot of another run.
     """
-    if snapshot_every < 1:
-        raise ValueError(f"snapshot_every = {snapshot_every!r}: expected 1 or more steps")
     settings = settings or TrainingSettings()
     generator = torch.Generator().manual_seed(seed)
     optimizer = new_optimizer(model, settings)
     run = snapshot and describe_run(model, data, settings, seed)
-    losses = []
-    if snapshot and Path(snapshot).exists():
-        losses, _ = load_snapshot(snapshot, run, model, optimizer, generator)
-    model.train()
-    name, done = progress if isinstance(progress, str) else "training", len(losses)
-    bar = tqdm(range(done, settings.steps), name, settings.steps, initial=done, disable=not progress, leave=False)
-    for step in bar:
+
+    def take_step(step):
         windows = data(step) if callable(data) else _windows_of(data, settings, generator)
-        losses.append(train_step(model, optimizer, windows, settings, step))
-        if on_step is not None:
-            on_step(step, losses[-1])
-        if snapshot and (len(losses) % snapshot_every == 0 or len(losses) == settings.steps):
-            save_snapshot(snapshot, run, model, optimizer, generator, losses)
-    model.eval()
-    return losses
+        return train_step(model, optimizer, windows, settings, step)
+
+    return run_steps(take_step, model, optimizer, generator, settings.steps, name="training", progress=progress,
+                     on_step=on_step, snapshot=snapshot, snapshot_every=snapshot_every, run=run)  # fmt: skip
 
 
 @torch.no_grad()

@@ -9,15 +9,14 @@ import copy
 import dataclasses
 import hashlib
 import math
-from pathlib import Path
 
 import torch
-from tqdm.auto import tqdm
 
 from dsmini.training import grpo
+from dsmini.training.loop import run_steps
 from dsmini.training.pretrain import new_optimizer
 from dsmini.training.rollout import pad, roll_out, token_batches
-from dsmini.training.snapshot import describe, fingerprint, load_snapshot, save_snapshot
+from dsmini.training.snapshot import describe, fingerprint
 
 _MAY_BE_ZERO = ("warmup_steps", "weight_decay", "beta")
 # what a step's dict says besides the reward's parts
@@ -90,8 +89,6 @@ def train_grpo(model, problems, reward, settings=None, seed=0, reference=None, p
     touched; ValueError for a reward that is not finite, or has a part with the name of a figure of the step;
     SnapshotError for a snapshot of another run.
     """
-    if snapshot_every < 1:
-        raise ValueError(f"snapshot_every = {snapshot_every!r}: expected 1 or more steps")
     settings = settings or GRPOSettings()
     if not callable(problems) or not isinstance(settings, GRPOSettings):
         found = f"{type(problems).__name__}, {type(settings).__name__}"
@@ -100,26 +97,20 @@ def train_grpo(model, problems, reward, settings=None, seed=0, reference=None, p
         reference = copy.deepcopy(model).eval()
     generator = torch.Generator().manual_seed(seed)
     optimizer = new_optimizer(model, settings)
-    names, rows, run = None, [], None
+    run = None
     if snapshot:
         run = describe(model, _fingerprint(problems(0)), settings, seed)
         run["reference"] = settings.beta and _weights_of(reference)
-    if snapshot and Path(snapshot).exists():
-        rows, names = load_snapshot(snapshot, run, model, optimizer, generator)
-    history = [dict(zip(names, row, strict=True)) for row in rows]
-    name, done = progress if isinstance(progress, str) else "GRPO", len(history)
-    bar = tqdm(range(done, settings.steps), name, settings.steps, initial=done, disable=not progress, leave=False)
-    model.train()
-    for step in bar:
-        history.append(grpo_step(model, optimizer, problems(step), reward, settings, step, generator, reference))
-        bar.set_postfix_str(f"reward {history[-1]['reward']:.2f}, {history[-1]['tokens']:.0f} tokens")
-        if on_step is not None:
-            on_step(step, history[-1])
-        if snapshot and (len(history) % snapshot_every == 0 or len(history) == settings.steps):
-            rows = [list(entry.values()) for entry in history]
-            save_snapshot(snapshot, run, model, optimizer, generator, rows, names=list(history[0]))
-    model.eval()
-    return history
+
+    def take_step(step):
+        return grpo_step(model, optimizer, problems(step), reward, settings, step, generator, reference)
+
+    def remark(entry):
+        return f"reward {entry['reward']:.2f}, {entry['tokens']:.0f} tokens"
+
+    return run_steps(take_step, model, optimizer, generator, settings.steps, name="GRPO", progress=progress,
+                     on_step=on_step, snapshot=snapshot, snapshot_every=snapshot_every, run=run,
+                     remark=remark)  # fmt: skip
 
 
 def grpo_step(model, optimizer, problems, reward, settings, step=0, generator=None, reference=None):

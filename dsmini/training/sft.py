@@ -5,16 +5,14 @@ the loss is the mean over the response tokens of a batch that was drawn without 
 length with a mean each would let short responses count for more than they are of the data.
 """
 
-from pathlib import Path
-
 import torch
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from dsmini.language.tokenizer import EOS, TOKENIZER
+from dsmini.training.loop import run_steps
 from dsmini.training.pretrain import learning_rate_at, new_optimizer
 from dsmini.training.rollout import pad
-from dsmini.training.snapshot import describe, fingerprint, load_snapshot, save_snapshot
+from dsmini.training.snapshot import describe, fingerprint
 
 
 def train_sft(model, examples, settings, seed=0, progress=True, on_step=None, snapshot=None, snapshot_every=100):
@@ -28,28 +26,18 @@ def train_sft(model, examples, settings, seed=0, progress=True, on_step=None, sn
     tokens than settings.context; FloatingPointError, naming the step, if the loss is no longer finite; SnapshotError
     for a snapshot of another run.
     """
-    if snapshot_every < 1:
-        raise ValueError(f"snapshot_every = {snapshot_every!r}: expected 1 or more steps")
     prompts, responses = _encode(examples, settings.context)
     generator = torch.Generator().manual_seed(seed)
     optimizer = new_optimizer(model, settings)
     run = snapshot and describe(model, fingerprint(torch.cat([*prompts, *responses])), settings, seed)
-    losses = []
-    if snapshot and Path(snapshot).exists():
-        losses, _ = load_snapshot(snapshot, run, model, optimizer, generator)
-    model.train()
-    name, done = progress if isinstance(progress, str) else "fine-tuning", len(losses)
-    bar = tqdm(range(done, settings.steps), name, settings.steps, initial=done, disable=not progress, leave=False)
-    for step in bar:
+
+    def take_step(step):
         rows = rows_of_step(step, settings.batch_size, len(prompts), seed)
         batch = pad([prompts[row] for row in rows], [responses[row] for row in rows])
-        losses.append(sft_step(model, optimizer, batch, settings, step))
-        if on_step is not None:
-            on_step(step, losses[-1])
-        if snapshot and (len(losses) % snapshot_every == 0 or len(losses) == settings.steps):
-            save_snapshot(snapshot, run, model, optimizer, generator, losses)
-    model.eval()
-    return losses
+        return sft_step(model, optimizer, batch, settings, step)
+
+    return run_steps(take_step, model, optimizer, generator, settings.steps, name="fine-tuning", progress=progress,
+                     on_step=on_step, snapshot=snapshot, snapshot_every=snapshot_every, run=run)  # fmt: skip
 
 
 def sft_step(model, optimizer, batch, settings, step):
