@@ -135,3 +135,11 @@ def filled(empty, built):
     for path in Path(built).iterdir():
         shutil.copy(path, empty.shipped)
     return empty
+
+
+@pytest.fixture(scope="module")
+def shipped(request):
+    """(model, record) of the recipe that the test's module calls NAME, from the package and from nowhere else: nothing
+    is trained here."""
+    data, record = store.read(store.SHIPPED, recipe.find(request.module.NAME))
+    return store.decode(data), record

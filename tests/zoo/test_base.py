@@ -3,16 +3,9 @@
 import pytest
 
 from dsmini.tasks.measure import measure_countdown, measure_shell_game
-from dsmini.zoo import store
 from dsmini.zoo.base import ACCEPTED, STAGES
-from dsmini.zoo.recipe import find
 
-
-@pytest.fixture(scope="module")
-def shipped():
-    """(model, record), from the package and from nowhere else: nothing is trained here."""
-    data, record = store.read(store.SHIPPED, find("base"))
-    return store.decode(data), record
+NAME = "base"
 
 
 @pytest.mark.parametrize(("task", "metric"), ACCEPTED)

@@ -7,15 +7,9 @@ from dsmini.language.tokenizer import SECOND_LANGUAGE
 from dsmini.tasks import chains, countdown, shell_game
 from dsmini.tasks.draw import Draw
 from dsmini.tasks.measure import measure_shell_game
-from dsmini.zoo import r1, store
-from dsmini.zoo.recipe import find
+from dsmini.zoo import r1
 
-
-@pytest.fixture(scope="module")
-def shipped():
-    """(model, record), from the package and from nowhere else: nothing is trained here."""
-    data, record = store.read(store.SHIPPED, find("r1"))
-    return store.decode(data), record
+NAME = "r1"
 
 
 @pytest.mark.parametrize(("kind", "metric"), r1.ACCEPTED)

@@ -6,12 +6,7 @@ from dsmini.language.frame import parse_response, response_text
 from dsmini.zoo import r1, r1_distilled, store
 from dsmini.zoo.recipe import find
 
-
-@pytest.fixture(scope="module")
-def shipped():
-    """(model, record), from the package and from nowhere else: nothing is trained here."""
-    data, record = store.read(store.SHIPPED, find("r1-distilled"))
-    return store.decode(data), record
+NAME = "r1-distilled"
 
 
 @pytest.mark.parametrize(("kind", "metric"), r1_distilled.ACCEPTED)

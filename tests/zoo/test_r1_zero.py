@@ -7,12 +7,7 @@ from dsmini.zoo import store
 from dsmini.zoo.r1_zero import ACCEPTED, SETTINGS, problems
 from dsmini.zoo.recipe import find
 
-
-@pytest.fixture(scope="module")
-def shipped():
-    """(model, record), from the package and from nowhere else: nothing is trained here."""
-    data, record = store.read(store.SHIPPED, find("r1-zero"))
-    return store.decode(data), record
+NAME = "r1-zero"
 
 
 @pytest.fixture(scope="module")
