@@ -132,10 +132,10 @@ ACCEPTED = {
     ("thinking", "countdown", "pass@1"): (0.6, 1),
     ("thinking", "countdown", "leaks"): (0, 0.01),
     ("direct", "shell_game", "greedy"): (0.25, 1),
-    ("direct", "shell_game", "longest"): (0, 6),
+    ("direct", "shell_game", "tokens"): (0, 3.1),  # two cups and the end
     ("direct", "shell_game", "leaks"): (0, 0.01),
     ("direct", "countdown", "greedy"): (0.35, 1),
-    ("direct", "countdown", "longest"): (0, 6),
+    ("direct", "countdown", "tokens"): (0, 6.1),  # five words and the end; very few never stop
     ("direct", "countdown", "leaks"): (0, 0.01),
 }
 
