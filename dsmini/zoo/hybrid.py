@@ -63,7 +63,7 @@ def short_thoughts(count, seed):
 def examples_of(taught, seed, share=IN_CONVERSATION):
     """Lessons as (prompt, response) pairs to train on; a share of them come late in a conversation.
 
-    What was said before are other lessons, as V3.1's template keeps them: the answers, without their thoughts.
+    What was said before are other lessons' questions with a right answer, as V3.1's template keeps them: no thoughts.
     """
     draw, examples = Draw("conversations", seed), []
     for asked, text in taught:
