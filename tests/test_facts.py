@@ -57,6 +57,7 @@ def described(row):
         "distilled",
         "family_line",
         "v31_modes",
+        "terminus_changes",
         "qwen3_stages",
     ],
 )
