@@ -156,6 +156,12 @@ class ModelConfig:
         if any(field is not None for field in index):
             _check(None not in index, "index_n_heads, index_head_dim, index_topk", index, "all three or none")
             _check(self.q_lora_rank is not None, "q_lora_rank", None, "a number: the indexer reads the query latent")
+            _check(
+                self.index_head_dim >= self.qk_rope_head_dim,
+                "index_head_dim",
+                self.index_head_dim,
+                f"at least qk_rope_head_dim ({self.qk_rope_head_dim}), which the indexer's heads turn too",
+            )
 
     def _check_experts(self):
         if self.n_routed_experts is None or self.first_k_dense_replace >= self.num_hidden_layers:

@@ -131,6 +131,7 @@ def test_configs_are_values():
         ({**MLA, "num_key_value_heads": 2}, r"num_key_value_heads = 2: expected num_attention_heads \(4\)"),
         ({**MLA, "q_lora_rank": 8, "index_topk": 4}, r"index_topk = \[None, None, 4\]: expected all three or none"),
         ({**MLA, **INDEX}, "q_lora_rank = None: expected a number: the indexer reads the query latent"),
+        ({**MLA, **INDEX, "q_lora_rank": 8, "index_head_dim": 3}, r"index_head_dim = 3: expected at least qk_rope_"),
         ({**MOE, "moe_intermediate_size": None}, "moe_intermediate_size = None: expected a number"),
         ({**MOE, "num_experts_per_tok": None}, "num_experts_per_tok = None: expected a number"),
         ({**MOE, "n_group": 3}, r"n_group = 3: expected a divisor of n_routed_experts \(8\)"),
