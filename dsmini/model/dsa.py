@@ -11,13 +11,14 @@ import functools
 from typing import NamedTuple
 
 import torch
+from torch.nn import functional as F
 
 from dsmini.model.attention import attend_padded
 from dsmini.model.indexer import LightningIndexer, select_topk
 from dsmini.model.layers import apply_rope
 from dsmini.model.mla import LatentAttention
 
-BLOCK = 2**22  # values that a block of queries may spread over: 16 MiB in float32, about what a CPU's cache holds
+BLOCK = 2**21  # values that a block of queries may spread over: 8 MiB in float32, small enough for a CPU's cache
 
 
 class View(NamedTuple):
@@ -128,8 +129,7 @@ class SparseLatentAttention(LatentAttention):
 
         places, counts: as from `select`   returns (B, b, H, d_v). V3.2-Exp report, eq. 2.
         """
-        batch = torch.arange(len(places), device=places.device)[:, None, None]
-        chosen = view.latent[batch, places]  # (B, b, k, d_c + d_r)
+        chosen = look_up(view.latent, places)  # (B, b, k, d_c + d_r)
         mask = None if counts is None else counts[:, :, None]  # (B, b, 1, k)
         mixed = attend_padded(view.q, chosen, chosen, self.scale, attn_mask=mask)  # one matrix of H rows a query
         return torch.einsum("bthc,hvc->bthv", mixed[..., : self.kv_lora_rank], self.up_projections()[1])
@@ -146,6 +146,16 @@ class SparseLatentAttention(LatentAttention):
             logits = self.scale * (q @ view.latent.mT)  # (B, b, S)
             total = total + (logits if hidden is None else logits.masked_fill(hidden, float("-inf"))).softmax(-1)
         return total / self.num_heads
+
+
+def look_up(rows, places):
+    """rows[b, places[b]] for every b: (B, S, w), (B, b, k) -> (B, b, k, w).
+
+    Each b is a table and its places are looked up like tokens in an embedding: that copies whole rows and is several
+    times faster than indexing.
+    """
+    found = [F.embedding(place, table) for place, table in zip(places, rows, strict=True)]
+    return found[0][None] if len(found) == 1 else torch.stack(found)
 
 
 class Selection(NamedTuple):

@@ -55,7 +55,7 @@ class LightningIndexer(nn.Module):
         q: (B, T, H_I, d_I)   w: (B, T, H_I)   k: (B, S, d_I)   returns (B, T, S), float32 at least.
         """
         q, k = at_least_float32(q), at_least_float32(k)
-        hits = F.relu(q.flatten(1, 2) @ k.mT).unflatten(1, q.shape[1:3])  # (B, T, H_I, S)
+        hits = (q.flatten(1, 2) @ k.mT).relu_().unflatten(1, q.shape[1:3])  # (B, T, H_I, S)
         return (w[:, :, None] @ hits)[:, :, 0]
 
     def forward(self, x, c_q, rope):
@@ -75,14 +75,18 @@ def select_topk(scores, k):
 
     Among equal scores the lowest place wins, whatever the row's length: ReLU makes exact zeros, and a cached and an
     uncached pass must choose alike. `torch.topk` promises no order among equals, so rows where the k-th score has an
-    equal outside are sorted stably.
+    equal that was left out are chosen again.
     """
     values, places = scores.topk(k, dim=-1, sorted=False)
-    last = values.amin(-1, keepdim=True)
+    last = values.amin(-1, keepdim=True)  # (..., 1)
     tied = (scores == last).sum(-1) > (values == last).sum(-1)
     tied &= last[..., 0] > float("-inf")  # among hidden tokens nobody minds
     if tied.any():
-        places[tied] = scores[tied].sort(dim=-1, descending=True, stable=True).indices[..., :k]
+        rows, last = scores[tied], last[tied]  # (n, S), (n, 1)
+        above, equal = rows > last, rows == last
+        room = k - above.sum(-1, keepdim=True)
+        chosen = above | (equal & (equal.cumsum(-1, dtype=torch.int32) <= room))  # k in each row
+        places[tied] = chosen.nonzero()[:, 1].unflatten(0, (-1, k))
     return places
 
 
