@@ -2,6 +2,7 @@
 
 DeepSeek-R1's layout for one turn, in its own special tokens. The one decision to know: a prompt ends behind the opening
 tag, as R1's users are told to enforce it (its README), so a model says whether it thinks at all: it may close at once.
+DeepSeek-V3.1 has a second mode, whose prompt ends behind a closing tag: there is nothing left to open.
 """
 
 from typing import NamedTuple
@@ -16,9 +17,12 @@ class Response(NamedTuple):
     answer: str
 
 
-def prompt_text(question):
-    """What the model reads before it speaks: `<bos><User>question<Assistant><think>`."""
-    return f"{BOS}{USER}{question}{ASSISTANT}{THINK}"
+def prompt_text(question, thinking=True):
+    """What the model reads before it speaks: `<bos><User>question<Assistant><think>`.
+
+    thinking=False is V3.1's other mode, and ends in `</think>` in place of `<think>` (its model card).
+    """
+    return f"{BOS}{USER}{question}{ASSISTANT}{THINK if thinking else END_THINK}"
 
 
 def document_text(question, thought, answer):
@@ -29,6 +33,11 @@ def document_text(question, thought, answer):
 def response_text(thought, answer):
     """What a model says after `prompt_text`: `thought</think>answer<eos>`."""
     return f"{thought}{END_THINK}{answer}{EOS}"
+
+
+def answer_text(answer):
+    """What a model says after a prompt without thinking: `answer<eos>`."""
+    return f"{answer}{EOS}"
 
 
 def parse_response(text):

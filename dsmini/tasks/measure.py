@@ -9,10 +9,11 @@ from tqdm.auto import tqdm
 
 from dsmini.inference.budget import generate_with_budget
 from dsmini.inference.generate import generate
-from dsmini.language.frame import parse_response, prompt_text
+from dsmini.language.frame import parse_response
 from dsmini.language.tokenizer import EOS, TOKENIZER
 from dsmini.tasks import chains, countdown, shell_game
 from dsmini.tasks.draw import Draw
+from dsmini.tasks.modes import is_thinking, question_text, turn_text
 
 
 def held_out(task, n, seed=0, **options):
@@ -25,15 +26,17 @@ def held_out(task, n, seed=0, **options):
 
 
 def ask(model, problems, samples=1, temperature=1.0, max_new_tokens=160, seed=0):
-    """What a model says to problems: a list for each problem, of `samples` texts.
+    """What a model says to problems: a list for each problem, of `samples` texts, each what follows an opened thought.
 
+    problems: each is asked in its own mode, see `dsmini.tasks.modes`.
     temperature 0 is greedy. The generator is the seed's, so a measurement repeats.
     """
-    prompts = [TOKENIZER.encode(prompt_text(problem.prompt)) for problem in problems]
+    prompts = [TOKENIZER.encode(question_text(problem)) for problem in problems]
     generator = torch.Generator().manual_seed(seed)
     said = generate(model, prompts, max_new_tokens, temperature, generator=generator, stop=TOKENIZER.id(EOS),
                     samples_per_prompt=samples).tokens  # fmt: skip
-    texts = [TOKENIZER.decode(tokens) for tokens in said]
+    asked = [problem for problem in problems for _ in range(samples)]
+    texts = [turn_text(*pair) for pair in zip(asked, map(TOKENIZER.decode, said), strict=True)]
     return [texts[i : i + samples] for i in range(0, len(texts), samples)]
 
 
@@ -95,9 +98,11 @@ def accuracy_at_budgets(model, task, problems, budgets, samples=1, seed=0, tempe
     budgets: tokens of thought, see `generate_with_budget`; bounds: its `minimum` and `max_waits`. Each dict: budget;
     accuracy, of `samples` answers a problem; tokens, the mean length of a thought; forced, the share of thoughts that
     were closed by force. All budgets see the same random numbers: up to where one is forced, a sample's text is the
-    same at each.
+    same at each. Raises ValueError for a problem that is asked without thinking.
     """
-    prompts = [TOKENIZER.encode(prompt_text(problem.prompt)) for problem in problems]
+    if not all(map(is_thinking, problems)):
+        raise ValueError("problems: some are asked without thinking, and have no thought to close")
+    prompts = [TOKENIZER.encode(question_text(problem)) for problem in problems]
     rows = []
     for budget in tqdm(budgets, desc="budgets", disable=not progress):
         said = generate_with_budget(

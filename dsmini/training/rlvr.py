@@ -12,6 +12,7 @@ import math
 
 import torch
 
+from dsmini.tasks.modes import question_text
 from dsmini.training import grpo
 from dsmini.training.loop import run_steps
 from dsmini.training.pretrain import new_optimizer
@@ -240,7 +241,7 @@ def _not_finite(where, loss, log_probs, old, mask, rows, rollout):
 
 
 def _fingerprint(problems):
-    return hashlib.sha256("\n".join(problem.prompt for problem in problems).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(question_text(problem) for problem in problems).encode()).hexdigest()[:16]
 
 
 def _weights_of(model):

@@ -12,8 +12,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from dsmini.inference.generate import generate
-from dsmini.language.frame import prompt_text
 from dsmini.language.tokenizer import EOS, TOKENIZER
+from dsmini.tasks.modes import question_text, turn_text
 
 _END = TOKENIZER.id(EOS)
 
@@ -41,15 +41,17 @@ def roll_out(model, problems, reward, group_size, max_new_tokens, temperature=1.
              stop=_END):  # fmt: skip
     """Let a model answer every problem `group_size` times, and reward the answers: a `Rollout`.
 
-    reward(problem, text): a float, or a dict of named parts, which are summed; text is what follows the prompt.
+    problems: each is asked in its own mode, see `dsmini.tasks.modes`.
+    reward(problem, text): a float, or a dict of named parts, which are summed; text is what follows an opened thought.
     stop: the token or tokens that end an answer; with none, all answers have max_new_tokens tokens.
     Sampling is from the whole distribution at `temperature`: with top-p or top-k the training would need to know what
     was cut off (chapter 13). Raises ValueError, naming problem and text, for a reward that is not finite.
     """
-    prompts = [TOKENIZER.encode(prompt_text(problem.prompt)) for problem in problems]
+    prompts = [TOKENIZER.encode(question_text(problem)) for problem in problems]
     said = generate(model, prompts, max_new_tokens, temperature, generator=generator, stop=stop,
                     samples_per_prompt=group_size)  # fmt: skip
-    texts = [TOKENIZER.decode(tokens) for tokens in said.tokens]
+    asked = [problem for problem in problems for _ in range(group_size)]
+    texts = [turn_text(*pair) for pair in zip(asked, map(TOKENIZER.decode, said.tokens), strict=True)]
     texts = [texts[i : i + group_size] for i in range(0, len(texts), group_size)]
     rewards, parts = score(problems, texts, reward)
     prompts = [prompt for prompt in prompts for _ in range(group_size)]

@@ -2,8 +2,11 @@
 
 The same cross-entropy as pre-training, on the responses alone: a model is not to learn to ask. The decision to know:
 the loss is the mean over the response tokens of a batch that was drawn without regard to length. Batches of like
-length with a mean each would let short responses count for more than they are of the data.
+length with a mean each would let short responses count for more than they are of the data. Such a batch is read in
+pieces of like length all the same: each has the weight of its tokens, and one long thought pads no short answers.
 """
+
+import math
 
 import torch
 from torch.nn import functional as F
@@ -11,8 +14,10 @@ from torch.nn import functional as F
 from dsmini.language.tokenizer import EOS, TOKENIZER
 from dsmini.training.loop import run_steps
 from dsmini.training.pretrain import learning_rate_at, new_optimizer
-from dsmini.training.rollout import pad
+from dsmini.training.rollout import pad, token_batches
 from dsmini.training.snapshot import describe, fingerprint
+
+_PIECE = 2048  # padded tokens of one forward pass: it changes memory and speed and nothing else
 
 
 def train_sft(model, examples, settings, seed=0, progress=True, on_step=None, snapshot=None, snapshot_every=100):
@@ -33,25 +38,30 @@ def train_sft(model, examples, settings, seed=0, progress=True, on_step=None, sn
 
     def take_step(step):
         rows = rows_of_step(step, settings.batch_size, len(prompts), seed)
-        batch = pad([prompts[row] for row in rows], [responses[row] for row in rows])
-        return sft_step(model, optimizer, batch, settings, step)
+        return sft_step(model, optimizer, [prompts[row] for row in rows], [responses[row] for row in rows], settings,
+                        step)  # fmt: skip
 
     return run_steps(take_step, model, optimizer, generator, settings.steps, name="fine-tuning", progress=progress,
                      on_step=on_step, snapshot=snapshot, snapshot_every=snapshot_every, run=run)  # fmt: skip
 
 
-def sft_step(model, optimizer, batch, settings, step):
-    """Learn from one batch, inputs, targets and mask of `pad`; returns the loss before it."""
+def sft_step(model, optimizer, prompts, responses, settings, step):
+    """Learn from one batch of token rows, as `pad` takes them; returns the loss before it."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate_at(step, settings)
-    loss = response_loss(model, *batch)
-    if not torch.isfinite(loss):
-        raise FloatingPointError(f"the loss is {loss.item()} at step {step}; lower learning_rate and train again")
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    total, tokens = 0.0, sum(len(response) for response in responses)
+    lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
+    for rows in token_batches(lengths, _PIECE):
+        inputs, targets, mask = pad([prompts[row] for row in rows], [responses[row] for row in rows])
+        loss = response_loss(model, inputs, targets, mask) * (int(mask.sum()) / tokens)
+        loss.backward()
+        total += loss.item()
+    if not math.isfinite(total):
+        raise FloatingPointError(f"the loss is {total} at step {step}; lower learning_rate and train again")
     torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
     optimizer.step()
-    return loss.item()
+    return total
 
 
 def response_loss(model, inputs, targets, mask):

@@ -61,8 +61,8 @@ def make(recipe, folder, progress=True):
     first_losses = rehearse(recipe)
     unfinished = store.cache_folder() / "unfinished" / recipe.name
     model, run = _train(recipe, unfinished / recipe.hash()[:12], progress)
-    stage = next(iter(first_losses))
-    if not repeats({stage: run.first_losses[stage]}, {stage: first_losses[stage]}):
+    stage = run.alike
+    if stage and not repeats({stage: run.first_losses[stage]}, {stage: first_losses[stage]}):
         raise RuntimeError(
             f"{recipe.name} does not repeat itself: stage {stage} began with {run.first_losses[stage]}, "
             f"in rehearsal with {first_losses[stage]}; delete {unfinished} and look for draws from a global generator"

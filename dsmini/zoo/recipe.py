@@ -23,6 +23,8 @@ RECIPES = {
     "r1-zero": "dsmini.zoo.r1_zero",
     "r1": "dsmini.zoo.r1",
     "r1-distilled": "dsmini.zoo.r1_distilled",
+    "direct": "dsmini.zoo.direct",
+    "hybrid": "dsmini.zoo.hybrid",
 }
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")

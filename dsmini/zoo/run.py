@@ -29,16 +29,26 @@ _MOST_LOSSES, _MOST_LOADS = 1000, 50  # points of a recorded curve
 class Run:
     """What a recipe's `build` works with.
 
-    config, seed: the recipe's. rehearsing: True in a rehearsal; a recipe makes expensive work between its stages
-    small then. Global random numbers are not part of a snapshot: draw from generators of your own.
+    config, seed: the recipe's. alike: the first stage, if a rehearsal begins it as the run does; None where a recipe
+    has asked before whether it is `rehearsing`. Global random numbers are not part of a snapshot: draw from generators
+    of your own.
     """
 
     def __init__(self, recipe, parent, folder=None, progress=True, steps=None):
         """parent: name -> model. folder: where snapshots go, None for none. steps: where to cut every stage."""
-        self.config, self.seed, self.rehearsing = recipe.config, recipe.seed, steps is not None
+        self.config, self.seed = recipe.config, recipe.seed
         self.stages, self.first_losses, self.cpu_seconds = [], {}, 0.0
         self._recipe, self._parent, self._folder, self._progress, self._steps = recipe, parent, folder, progress, steps
-        self._clock = time.process_time()
+        self._clock, self.alike, self._has_asked = time.process_time(), None, False
+
+    @property
+    def rehearsing(self):
+        """True in a rehearsal; a recipe makes expensive work between its stages small then.
+
+        Who has asked may do something else in a rehearsal.
+        """
+        self._has_asked = True
+        return self._steps is not None
 
     def new_model(self):
         """A `Transformer` of the recipe's config with initial weights from its seed."""
@@ -89,7 +99,9 @@ class Run:
             raise ValueError(f"stage = {stage!r}: expected a new name of small letters and digits, with - between them")
         if model is not None:
             encode(model, self._recipe)  # not to find out after the training
-        if self.rehearsing:
+        if not self.first_losses and not self._has_asked:
+            self.alike = stage
+        if self._steps is not None:
             return self._rehearse(stage, trainer, model)
         log = Log(self._folder / f"{stage}.log")
         with watch_routing(model) if model is not None else contextlib.nullcontext({}) as routes:

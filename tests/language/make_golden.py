@@ -1,6 +1,6 @@
-"""Renders the conversations below with the published templates: the golden strings of `test_templates.py`.
+"""Renders the conversations below with the published templates: golden strings for the tests and for chapter 9.
 
-    python tests/language/make_golden.py FOLDER      # writes golden_templates.json beside this script
+    python tests/language/make_golden.py FOLDER      # writes dsmini/reference/chat_templates.json
 
 FOLDER holds the files that SOURCES names, fetched by hand: no template is kept in this repository. Jinja templates are
 rendered as transformers does it (sandbox, trim_blocks, lstrip_blocks, its tojson); V3.2's encoder is run.
@@ -219,7 +219,7 @@ def main(folder):
         made.append({"family": family, "name": name, "options": options, "text": text})
     parts = {"date": DATE, "sources": SOURCES, "conversations": said, "cases": made}
     lines = [f"{json.dumps(key)}: {_lines(part)}" for key, part in parts.items()]
-    out = pathlib.Path(__file__).parent / "golden_templates.json"
+    out = pathlib.Path(__file__).parents[2] / "dsmini" / "reference" / "chat_templates.json"
     out.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     print(f"{len(made)} cases -> {out}")
 

@@ -1,15 +1,15 @@
 """Every family's template, byte for byte as published; history rules; refusals."""
 
 import json
-import pathlib
 import re
+from importlib import resources
 
 import pytest
 
 from dsmini.language.chat import FAMILIES, r1_prompt, render, split_special
 from dsmini.language.templates_others import soft_switch
 
-GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden_templates.json").read_text(encoding="utf-8"))
+GOLDEN = json.loads((resources.files("dsmini.reference") / "chat_templates.json").read_text(encoding="utf-8"))
 
 
 def say(role, content, **more):

@@ -1,5 +1,6 @@
 """Rollouts: what is trained on is what was said, with the probabilities that it was said with."""
 
+import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -11,9 +12,10 @@ from planted import planted
 from tiny import CONFIGS, difference, make_model
 
 from dsmini.language.frame import prompt_text
-from dsmini.language.tokenizer import EOS, TOKENIZER
+from dsmini.language.tokenizer import END_THINK, EOS, THINK, TOKENIZER
 from dsmini.tasks import countdown
 from dsmini.tasks.draw import Draw
+from dsmini.tasks.modes import Asked
 from dsmini.training import rlvr, rollout
 from dsmini.training.rollout import pad, roll_out, score, token_batches
 
@@ -99,6 +101,61 @@ def test_mask_keeps_every_token_of_every_response_and_no_other():
     assert torch.equal(targets[mask], torch.cat(said.tokens))
     ends = torch.stack([row[kept][-1] for row, kept in zip(targets, mask, strict=True)])
     assert torch.equal(ends == END, said.stopped) and said.stopped.any()
+
+
+# ---- two modes in one batch -----------------------------------------------------------------------------------------
+
+MIXED = [Asked(PROBLEMS[0], True), Asked(PROBLEMS[0], False), PROBLEMS[1], Asked(PROBLEMS[2], False)]
+MODES = [True, False, True, False]
+
+
+def check_modes(module):
+    """Each row has its own mode's prompt, tokens and text: no response has the tag that its prompt has already."""
+    model, asked = speaker(), []
+
+    def reward(problem, text):
+        asked.append(problem)
+        return count(problem, text)
+
+    said = module.roll_out(model, MIXED, reward, 5, 9, generator=random())
+    assert said.problems == MIXED and asked == [problem for problem in MIXED for _ in range(5)]
+    for row, (prompt, tokens) in enumerate(zip(said.prompts, said.tokens, strict=True)):
+        i, j = divmod(row, 5)
+        assert torch.equal(prompt, TOKENIZER.encode(prompt_text(MIXED[i].prompt, MODES[i])))
+        assert said.texts[i][j] == ("" if MODES[i] else END_THINK) + TOKENIZER.decode(tokens)
+        assert said.rewards[i, j] == count(MIXED[i], said.texts[i][j])
+    assert mismatch(model, said) < 1e-12
+    return said
+
+
+def test_rows_of_both_modes_share_a_batch_and_training_sees_each_as_it_was_said():
+    said = check_modes(rollout)
+    assert said.texts[0] != [text.removeprefix(END_THINK) for text in said.texts[1]], "the modes are told apart"
+    assert said.stopped.any() and len({len(tokens) for tokens in said.tokens}) > 2, "a real test"
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("question_text(problem)) for", "question_text(problems[0])) for"),
+        ("[problem for problem in problems for _ in range(group_size)]", "problems * group_size"),
+        ("turn_text(*pair) for pair", "pair[1] for pair"),
+        ("turn_text(*pair) for pair", "turn_text(problems[1], pair[1]) for pair"),
+        ("[prompt for prompt in prompts for _ in range(group_size)]", "prompts * group_size"),
+    ],
+)
+def test_planted_confusion_of_modes_shows(right, wrong):
+    with pytest.raises(AssertionError):
+        check_modes(planted(rollout, right, wrong))
+
+
+def test_mode_that_is_not_the_one_asked_for_shows():
+    """Rows that are trained on behind the other mode's tag are not what was said."""
+    model = speaker()
+    said = say(model, problems=MIXED)
+    tags = torch.tensor([TOKENIZER.id(END_THINK), TOKENIZER.id(THINK)])
+    other = [torch.cat((prompt[:-1], tags[tags != prompt[-1]])) for prompt in said.prompts]
+    assert mismatch(model, said) < 1e-12 < 0.1 < mismatch(model, dataclasses.replace(said, prompts=other))
 
 
 # ---- what a rollout holds -------------------------------------------------------------------------------------------

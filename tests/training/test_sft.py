@@ -143,8 +143,8 @@ def test_training_reads_the_examples_of_the_step(monkeypatch):
     monkeypatch.setattr(sft, "pad", lambda prompts, responses: read.append(responses) or pad(prompts, responses))
     train(new_model(), seed=2)
     responses = [TOKENIZER.encode(response).tolist() for _, response in EXAMPLES]
-    expected = [[responses[row] for row in rows_of_step(step, 3, 4, 2)] for step in range(6)]
-    assert [[tokens.tolist() for tokens in rows] for rows in read] == expected
+    expected = [sorted(responses[row] for row in rows_of_step(step, 3, 4, 2)) for step in range(6)]
+    assert [sorted(tokens.tolist() for tokens in rows) for rows in read] == expected
 
 
 # ---- runs -----------------------------------------------------------------------------------------------------------
@@ -157,6 +157,27 @@ def test_same_seed_trains_the_same_model_to_the_bit_and_another_does_not():
     assert same_weights(*models[:2]) and not models[0].training
 
 
+def encoded(examples=EXAMPLES):
+    return [tuple(TOKENIZER.encode(text) for text in example) for example in examples]
+
+
+@pytest.mark.parametrize("piece", [1, 20, 45])
+def test_a_batch_in_pieces_teaches_what_it_teaches_as_a_whole(piece, monkeypatch):
+    """One long response among short ones, in float64: loss and gradients, in pieces and in one."""
+    long = (EXAMPLES[0][0], EXAMPLES[3][1].removesuffix(EOS) + " 1 2 3 4 5 6 7 8 9" + EOS)
+    rows, gradients, losses = list(zip(*encoded([*EXAMPLES, long]), strict=True)), [], []
+    for size in (piece, 10_000):
+        monkeypatch.setattr(sft, "_PIECE", size)
+        model = shaken()
+        optimizer = sft.new_optimizer(model, SHORT)
+        optimizer.register_step_pre_hook(
+            lambda *_, model=model: gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+        )
+        losses.append(sft_step(model, optimizer, *rows, SHORT, 0))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-13)
+    assert difference(*gradients) < 1e-13
+
+
 def test_step_uses_its_rate_and_clips_the_gradient():
     model, norms = new_model(), []
     settings = dataclasses.replace(SHORT, max_grad_norm=0.01)
@@ -164,7 +185,7 @@ def test_step_uses_its_rate_and_clips_the_gradient():
     read = lambda *_: norms.append(torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item())  # noqa: E731
     optimizer.register_step_pre_hook(read)
     for step in range(3):
-        sft_step(model, optimizer, batch(), settings, step)
+        sft_step(model, optimizer, *zip(*encoded(), strict=True), settings, step)
         assert {group["lr"] for group in optimizer.param_groups} == {learning_rate_at(step, settings)}
     assert norms == pytest.approx([0.01] * 3, rel=1e-3)
 

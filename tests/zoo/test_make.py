@@ -364,6 +364,11 @@ def test_recipe_that_does_not_repeat_itself_is_refused(empty):
     with pytest.raises(RuntimeError, match="tiny does not repeat itself: stage counting began with .*, in rehearsal"):
         zoo.build("tiny")
     assert files(empty.shipped) == []
+    # whoever asked whether it is a rehearsal may do something else in one
+    source = empty.source.replace("def windows(step):", restless)
+    source = source.replace("    model = run.new_model()", "    run.rehearsing\n    model = run.new_model()")
+    empty.define("tiny", source)
+    assert zoo.build("tiny")["first_losses"]
 
 
 # ---- the command line -----------------------------------------------------------------------------------------------

@@ -88,6 +88,15 @@ def test_trainer_is_told_where_to_keep_its_snapshot_and_what_to_call_its_bar(emp
     assert told["progress"] is False
 
 
+def test_only_a_first_stage_before_anybody_asked_begins_alike(empty, tmp_path):
+    for asks, alike in ((False, "first"), (True, None)):
+        run = new_run(empty, tmp_path / str(asks), steps=5)
+        assert not asks or run.rehearsing
+        for stage in ("first", "second"):
+            run.stage(stage, counting(7))
+        assert run.alike == alike
+
+
 def test_rehearsal_cuts_stages_and_keeps_nothing(empty, tmp_path):
     run, model = new_run(empty, tmp_path, steps=5), store.Transformer(empty.tiny.config)
     assert run.rehearsing and not new_run(empty, tmp_path).rehearsing
