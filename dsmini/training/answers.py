@@ -63,10 +63,11 @@ def checked(batch):
         raise ValueError(f"data: {found}; expected inputs and targets (B, T) int64 and a mask (B, T) bool")
     if not mask.any():
         raise ValueError("data: a step whose mask keeps nothing, expected an answer to learn from")
-    if lengths is not None:
-        if lengths.shape != inputs.shape[:1] or lengths.min() < 1 or lengths.max() > inputs.shape[1]:
-            found = f"lengths {lengths.tolist()}"
-            raise ValueError(f"data: {found}, expected for each of {len(inputs)} rows 1 to {inputs.shape[1]}")
+    if lengths is not None and not (
+        lengths.shape == inputs.shape[:1] and lengths.min() >= 1 and lengths.max() <= inputs.shape[1]
+    ):
+        found = f"lengths {lengths.tolist()}"
+        raise ValueError(f"data: {found}, expected for each of {len(inputs)} rows 1 to {inputs.shape[1]}")
     return inputs, targets, mask, lengths
 
 

@@ -61,11 +61,11 @@ def with_indexer(model, topk, heads=None, head_dim=None, seed=0):
     queries, and for one that has no indexer and is given no sizes.
     """
     config = model.config
+    if config.attention != "mla":
+        raise ValueError(f"model: its attention is {config.attention!r}, expected 'mla'")
     sizes = {"index_n_heads": heads or config.index_n_heads, "index_head_dim": head_dim or config.index_head_dim}
     model_type = "deepseek_v32" if config.model_type else None
     config = config.replace(index_topk=topk, model_type=model_type, **sizes)
-    if config.attention != "mla":
-        raise ValueError(f"model: its attention is {config.attention!r}, expected 'mla'")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         copy = Transformer(config).to(model.lm_head.weight)

@@ -89,7 +89,8 @@ def test_answers_before_a_question_say_nothing_about_its_own():
 
 
 def test_text_can_be_read():
-    assert show(torch.tensor([0, RECORD - 1, RECORD, QUESTION - 1, QUESTION + 7, ANSWER + 9])) == ". . k0=0 k63=15 ?k7 9"
+    tokens = torch.tensor([0, RECORD - 1, RECORD, QUESTION - 1, QUESTION + 7, ANSWER + 9])
+    assert show(tokens) == ". . k0=0 k63=15 ?k7 9"
 
 
 @pytest.mark.parametrize(
