@@ -294,6 +294,18 @@ def test_loss_of_the_model_trains_all_but_the_indexer(name):
     assert set(census.learning) == main and not census.zero
 
 
+def test_choosing_builds_no_graph():
+    model, asked = make_model(CONFIG), []
+
+    def selector(attention, view):
+        asked.append(torch.is_grad_enabled() or view.index_keys.requires_grad)
+        return lightning(attention, view)
+
+    with selecting(model, selector):
+        assert model(make_tokens(model.config, 2, 20)).requires_grad
+    assert asked == [False, False]
+
+
 def indexer_loss(selection):
     """Some loss of the scores that all visible pairs enter."""
     return selection.scores.masked_fill(selection.scores.isinf(), 0).pow(2).sum()
