@@ -156,6 +156,12 @@ class ModelConfig:
         if any(field is not None for field in index):
             _check(None not in index, "index_n_heads, index_head_dim, index_topk", index, "all three or none")
             _check(self.q_lora_rank is not None, "q_lora_rank", None, "a number: the indexer reads the query latent")
+            _check(
+                self.index_head_dim >= self.qk_rope_head_dim,
+                "index_head_dim",
+                self.index_head_dim,
+                f"at least qk_rope_head_dim ({self.qk_rope_head_dim}), which the indexer's heads turn too",
+            )
 
     def _check_experts(self):
         if self.n_routed_experts is None or self.first_k_dense_replace >= self.num_hidden_layers:
@@ -256,6 +262,8 @@ class ModelConfig:
         _check(model_type in _MODEL_TYPES, "model_type", model_type, f"one of {', '.join(_MODEL_TYPES)}")
         fits = "'deepseek_v32': this config has an indexer" if self.has_indexer else "a type without an indexer"
         _check((model_type == "deepseek_v32") == self.has_indexer, "model_type", model_type, fits)
+        one_layout = f"True: {model_type} has no other layout"
+        _check(self.rope_interleave or model_type == "deepseek_v3", "rope_interleave", False, one_layout)
         out = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
         out["model_type"] = model_type
         name = {"deepseek_v2": "V2", "deepseek_v3": "V3", "deepseek_v32": "V32"}[model_type]

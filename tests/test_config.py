@@ -131,6 +131,7 @@ def test_configs_are_values():
         ({**MLA, "num_key_value_heads": 2}, r"num_key_value_heads = 2: expected num_attention_heads \(4\)"),
         ({**MLA, "q_lora_rank": 8, "index_topk": 4}, r"index_topk = \[None, None, 4\]: expected all three or none"),
         ({**MLA, **INDEX}, "q_lora_rank = None: expected a number: the indexer reads the query latent"),
+        ({**MLA, **INDEX, "q_lora_rank": 8, "index_head_dim": 3}, r"index_head_dim = 3: expected at least qk_rope_"),
         ({**MOE, "moe_intermediate_size": None}, "moe_intermediate_size = None: expected a number"),
         ({**MOE, "num_experts_per_tok": None}, "num_experts_per_tok = None: expected a number"),
         ({**MOE, "n_group": 3}, r"n_group = 3: expected a divisor of n_routed_experts \(8\)"),
@@ -285,6 +286,11 @@ def test_to_hf_says_that_queries_are_not_compressed_and_layers_are_dense():
             "model_type = 'deepseek_v3': expected 'deepseek_v32'",
         ),
         (ModelConfig(**SMALL, **MLA, model_type="deepseek_v32"), "'deepseek_v32': expected a type without an indexer"),
+        (
+            ModelConfig(**SMALL, **MLA, q_lora_rank=8, **INDEX, rope_interleave=False),
+            "rope_interleave = False: expected True: deepseek_v32 has no other layout",
+        ),
+        (ModelConfig(**SMALL, **MLA, model_type="deepseek_v2", rope_interleave=False), "deepseek_v2 has no other"),
     ],
 )
 def test_to_hf_refuses_what_those_model_types_do_not_have(config, message):

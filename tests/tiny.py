@@ -11,6 +11,7 @@ MLA = {"kv_lora_rank": 12, "qk_nope_head_dim": 8, "qk_rope_head_dim": 6, "v_head
 EXPERTS = {"n_routed_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 9, "n_shared_experts": 2,
            "n_group": 4, "topk_group": 2, "first_k_dense_replace": 1, "routed_scaling_factor": 2.5}  # fmt: skip
 SOFTMAX = {"scoring_func": "softmax", "topk_method": "group_limited_greedy", "norm_topk_prob": False}
+INDEXER = {"q_lora_rank": 14, "index_n_heads": 5, "index_head_dim": 8, "index_topk": 4}
 YARN = RopeScaling(factor=40.0, original_max_position_embeddings=64, mscale=1.0, mscale_all_dim=1.0)
 
 CONFIGS = {
@@ -23,6 +24,8 @@ CONFIGS = {
     "mla, experts": ModelConfig(**SHAPE, **MLA, **EXPERTS),
     "mla, softmax experts": ModelConfig(**SHAPE, **MLA, **EXPERTS, **SOFTMAX),
     "mla, experts, MTP": ModelConfig(**SHAPE, **MLA, **EXPERTS, q_lora_rank=14, num_nextn_predict_layers=1),
+    "sparse mla": ModelConfig(**SHAPE, **MLA, **INDEXER, rope_scaling=YARN),
+    "sparse mla, experts, MTP": ModelConfig(**SHAPE, **MLA, **EXPERTS, **INDEXER, num_nextn_predict_layers=1),
 }
 
 

@@ -1,4 +1,4 @@
-"""Preallocated caches: full keys and values, or MLA's latents.
+"""Preallocated caches: full keys and values, MLA's latents, or latents and the indexer's keys.
 
 A `Cache` belongs to a batch: it knows how many tokens each row holds, where a step's tokens go and who may see whom.
 Its `layers[i]` stores the tensors of one layer. Memory is taken once, so a step writes its tokens in place instead of
@@ -189,3 +189,18 @@ class LatentCache(Cache):
         shape = (config.kv_lora_rank + config.qk_rope_head_dim,)
         num_layers = config.num_hidden_layers if num_layers is None else num_layers
         super().__init__(num_layers, batch_size, max_tokens, (shape,), dtype, device)
+
+
+class IndexedLatentCache(Cache):
+    """MLA's row and the lightning indexer's key of every token: layers[i].append(latent, index_keys).
+
+    latent: (B, T, d_c + d_r), as in `LatentCache`. index_keys: (B, T, d_I). DeepSeek-V3.2-Exp's inference code keeps
+    the same two, the key in FP8.
+    """
+
+    kind = "indexed latent"
+
+    def __init__(self, config, batch_size, max_tokens, dtype=torch.float32, device=None, num_layers=None):
+        shapes = (config.kv_lora_rank + config.qk_rope_head_dim,), (config.index_head_dim,)
+        num_layers = config.num_hidden_layers if num_layers is None else num_layers
+        super().__init__(num_layers, batch_size, max_tokens, shapes, dtype, device)

@@ -1,8 +1,7 @@
 """The decoder: embedding, layers of attention and feed-forward, final norm, head.
 
 One class for every attention of this book; module and weight names are Hugging Face's, so a checkpoint's keys fit.
-Multi-token-prediction modules stand beside the decoder in `mtp`: the logits never depend on them. Sparse attention
-comes with chapter 10.
+Multi-token-prediction modules stand beside the decoder in `mtp`: the logits never depend on them.
 """
 
 import copy
@@ -11,11 +10,19 @@ import torch
 from torch import nn
 
 from dsmini.model.attention import Attention
-from dsmini.model.cache import FullCache, LatentCache
+from dsmini.model.cache import FullCache, IndexedLatentCache, LatentCache
+from dsmini.model.dsa import SparseLatentAttention
 from dsmini.model.layers import RMSNorm, RotaryEmbedding, SwiGLU
 from dsmini.model.mla import LatentAttention
 from dsmini.model.moe import Experts, MixtureOfExperts, Router
 from dsmini.model.mtp import MultiTokenPrediction
+
+
+def make_attention(config):
+    """The attention that a config describes: MHA, GQA or MQA, MLA, or MLA with an indexer (V3.2)."""
+    if config.attention != "mla":
+        return Attention(config)
+    return SparseLatentAttention(config) if config.has_indexer else LatentAttention(config)
 
 
 class DecoderLayer(nn.Module):
@@ -28,7 +35,7 @@ class DecoderLayer(nn.Module):
     def __init__(self, config, layer=0):
         super().__init__()
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn = LatentAttention(config) if config.attention == "mla" else Attention(config)
+        self.self_attn = make_attention(config)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         if config.is_moe_layer(layer):
             self.mlp = MixtureOfExperts(config)
@@ -49,8 +56,7 @@ class Transformer(nn.Module):
     mtp: one `MultiTokenPrediction` for each of num_nextn_predict_layers; see `predict_ahead`.
 
     Raises ValueError for tokens outside the vocabulary or of the wrong shape, for lengths out of range, and for a
-    cache of another batch size or attention; CacheFullError if the tokens do not fit; NotImplementedError for a
-    config with an indexer.
+    cache of another batch size or attention; CacheFullError if the tokens do not fit.
     """
 
     def __init__(self, config):
@@ -128,8 +134,7 @@ class Transformer(nn.Module):
 
     def _new_cache(self, num_layers, batch_size, max_tokens):
         weight = self.lm_head.weight
-        kind = LatentCache if self.config.attention == "mla" else FullCache
-        return kind(self.config, batch_size, max_tokens, weight.dtype, weight.device, num_layers)
+        return _cache_of(self.config)(self.config, batch_size, max_tokens, weight.dtype, weight.device, num_layers)
 
     def _initialise(self, module):
         if isinstance(module, nn.Linear | nn.Embedding):
@@ -155,7 +160,7 @@ class Transformer(nn.Module):
             if int(lengths.min()) < 0 or not 0 < int(lengths.max()) <= tokens.shape[1]:
                 raise ValueError(f"lengths: {lengths.tolist()}, expected 0 to {tokens.shape[1]}, and not all of them 0")
         if cache is not None:
-            expected = "latent" if self.config.attention == "mla" else "full"
+            expected = _cache_of(self.config).kind
             if cache.kind != expected or len(cache.layers) != num_layers:
                 raise ValueError(
                     f"cache: a {cache.kind} cache of {len(cache.layers)} layers, but this model needs a {expected} "
@@ -169,5 +174,9 @@ def _check_buildable(config):
     for name in ("vocab_size", "intermediate_size"):
         if getattr(config, name) is None:
             raise ValueError(f"{name} is None: this config describes only the cache, no model can be built from it")
-    if config.has_indexer:
-        raise NotImplementedError("this config has a lightning indexer, which comes with chapter 10")
+
+
+def _cache_of(config):
+    if config.attention != "mla":
+        return FullCache
+    return IndexedLatentCache if config.has_indexer else LatentCache

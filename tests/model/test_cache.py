@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import CONFIGS, difference, make_model, make_tokens
 
-from dsmini.model.cache import Cache, CacheFullError, FullCache, LatentCache
+from dsmini.model.cache import Cache, CacheFullError, FullCache, IndexedLatentCache, LatentCache
 
 
 def toy(batch_size=2, max_tokens=6):
@@ -78,11 +78,13 @@ def test_mask_of_ragged_rows_ends_with_each_row():
 def test_new_cache_fits_the_attention(name):
     config = CONFIGS[name]
     cache = make_model(config, dtype=torch.float32).new_cache(batch_size=2, max_tokens=5)
-    assert isinstance(cache, LatentCache if name.startswith("mla") else FullCache)
-    assert len(cache.layers) == config.num_hidden_layers
-    shapes = {tuple(buffer.shape) for layer in cache.layers for buffer in layer.buffers}
     latent, full = (2, 5, 12 + 6), (2, config.num_key_value_heads, 5, config.head_dim)
-    assert shapes == {latent if name.startswith("mla") else full}
+    kind, expected = (FullCache, [full, full]) if config.attention != "mla" else (LatentCache, [latent])
+    if config.has_indexer:
+        kind, expected = IndexedLatentCache, [latent, (2, 5, 8)]
+    assert type(cache) is kind
+    assert len(cache.layers) == config.num_hidden_layers
+    assert all([tuple(buffer.shape) for buffer in layer.buffers] == expected for layer in cache.layers)
     assert cache.layers[0].buffers[0].dtype == torch.float32
 
 
@@ -96,7 +98,7 @@ def assert_same(contents_before, contents_after):
     assert all(torch.equal(a, b) for a, b in zip(buffers, buffers_after, strict=True))
 
 
-@pytest.mark.parametrize("name", ["gqa", "mla"])
+@pytest.mark.parametrize("name", ["gqa", "mla", "sparse mla"])
 @pytest.mark.parametrize("lengths", [None, [3, 6]])
 def test_full_cache_says_so_and_stays_as_it_was(name, lengths):
     model = make_model(CONFIGS[name])

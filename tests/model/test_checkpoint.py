@@ -18,7 +18,8 @@ LATENT = [name for name, config in CONFIGS.items() if config.attention == "mla"]
 
 def config_for(name):
     """A config of `CONFIGS` with the model type that its router belongs to."""
-    return CONFIGS[name].replace(model_type="deepseek_v2" if "softmax" in name else "deepseek_v3")
+    kind = "deepseek_v2" if "softmax" in name else "deepseek_v32" if "sparse" in name else "deepseek_v3"
+    return CONFIGS[name].replace(model_type=kind)
 
 
 def saved(folder, name="mla, experts, MTP", dtype=torch.float32, **changes):

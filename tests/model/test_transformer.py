@@ -71,14 +71,13 @@ def configs(draw):
     if draw(st.booleans()):
         groups = draw(st.sampled_from([g for g in range(1, heads + 1) if heads % g == 0]))
         return ModelConfig(**shape, num_key_value_heads=groups, head_dim=2 * draw(st.integers(1, 4)))
-    return ModelConfig(
-        **shape,
-        q_lora_rank=draw(st.none() | st.integers(1, 8)),
-        kv_lora_rank=draw(st.integers(1, 12)),
-        qk_nope_head_dim=draw(st.integers(1, 8)),
-        qk_rope_head_dim=2 * draw(st.integers(1, 3)),
-        v_head_dim=draw(st.integers(1, 9)),
-    )
+    mla = {"kv_lora_rank": draw(st.integers(1, 12)), "qk_nope_head_dim": draw(st.integers(1, 8)),
+           "qk_rope_head_dim": 2 * draw(st.integers(1, 3)), "v_head_dim": draw(st.integers(1, 9))}  # fmt: skip
+    if draw(st.booleans()):
+        return ModelConfig(**shape, **mla, q_lora_rank=draw(st.none() | st.integers(1, 8)))
+    index = {"index_n_heads": draw(st.integers(1, 5)), "index_topk": draw(st.integers(1, 9)),
+             "index_head_dim": mla["qk_rope_head_dim"] + draw(st.integers(0, 3))}  # fmt: skip
+    return ModelConfig(**shape, **mla, **index, q_lora_rank=draw(st.integers(1, 8)))
 
 
 @settings(max_examples=40)
@@ -126,11 +125,14 @@ def test_every_parameter_learns(name):
     model = make_model(CONFIGS[name])
     tokens = make_tokens(model.config, 2, 10)
     F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()).backward()
-    assert all(name.startswith("mtp.") for name in gradient_census(model).none), "logits never depend on the MTP"
+    deaf = [name for name in gradient_census(model).none if ".indexer." not in name]
+    assert all(name.startswith("mtp.") for name in deaf), "logits never depend on the MTP"
     sum(multi_token_losses(model, model.hidden_states(tokens[:, :-1]), tokens)).backward() if model.mtp else None
     census = gradient_census(model)
-    assert census.all_learn, str(census)
-    assert len(census.learning) == len(list(model.parameters()))
+    assert not census.zero, str(census)
+    indexer = {name for name, _ in model.named_parameters() if ".indexer." in name}
+    assert set(census.none) == indexer, "a choice has no gradient: the indexer has a loss of its own"
+    assert len(census.learning) + len(indexer) == len(list(model.parameters()))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -140,7 +142,10 @@ def test_bfloat16_runs_and_stays_near(name):
     cached = in_chunks(half, tokens, (6, *range(7, 11)))
     assert half(tokens).dtype == cached.dtype == torch.bfloat16
     for logits in (half(tokens), cached):
-        assert (logits.double() - exact(tokens)).abs().mean() < 0.1 < exact(tokens).std()
+        distance = (logits.double() - exact(tokens)).abs()
+        # where two scores are near, bfloat16 selects another token: a few positions move far, most do not
+        middle = distance.median() if exact.config.has_indexer else distance.mean()
+        assert middle < 0.1 < exact(tokens).std()
 
 
 def test_cache_takes_the_models_precision():
@@ -162,6 +167,7 @@ def weights_by_part(model):
         ("deepseek-v2-lite", 15_706_484_224, 0),
         ("deepseek-v2", 235_741_434_880, 0),
         ("deepseek-v3", 671_026_419_200, 11_610_068_224),
+        ("deepseek-v3.2", 671_877_944_064, 11_624_027_648),
     ],
 )
 def test_real_models_have_their_parameters_to_the_unit(name, total, ahead):
@@ -226,19 +232,14 @@ def test_weights_carry_the_checkpoints_names():
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "message"),
+    ("changes", "message"),
     [
-        ({"vocab_size": None}, ValueError, "vocab_size is None"),
-        ({"intermediate_size": None}, ValueError, "intermediate_size is None"),
-        (
-            {"q_lora_rank": 8, "index_n_heads": 2, "index_head_dim": 8, "index_topk": 4},
-            NotImplementedError,
-            "indexer.* chapter 10",
-        ),
+        ({"vocab_size": None}, "vocab_size is None"),
+        ({"intermediate_size": None}, "intermediate_size is None"),
     ],
 )
-def test_model_that_cannot_be_built_is_refused(changes, error, message):
-    with pytest.raises(error, match=message):
+def test_model_that_cannot_be_built_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
         Transformer(CONFIGS["mla"].replace(**changes))
 
 

@@ -4,7 +4,14 @@ import contextlib
 
 import torch
 from tiny import make_tokens, shake
-from transformers import AutoModelForCausalLM, DeepseekV2Config, DeepseekV3Config, DynamicCache, LlamaConfig
+from transformers import (
+    AutoModelForCausalLM,
+    DeepseekV2Config,
+    DeepseekV3Config,
+    DeepseekV32Config,
+    DynamicCache,
+    LlamaConfig,
+)
 from true_float64 import TrueFloat64
 
 from dsmini.config import ModelConfig, RopeScaling
@@ -15,6 +22,7 @@ SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "v
          "experts_implementation": "eager"}  # fmt: skip
 MLA = {"num_key_value_heads": 4, "q_lora_rank": 14, "kv_lora_rank": 12, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8,
        "v_head_dim": 10, "first_k_dense_replace": 2}  # fmt: skip
+INDEXER = {"index_n_heads": 16, "index_head_dim": 12, "index_topk": 6}  # so many heads that none of 700 scores is 0
 EXPERTS = {"first_k_dense_replace": 1, "n_routed_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 12,
            "n_shared_experts": 2, "n_group": 4, "topk_group": 2, "routed_scaling_factor": 2.5}  # fmt: skip
 
@@ -31,6 +39,11 @@ YARN = rope(mscale=1.0, mscale_all_dim=1.0, beta_fast=32.0, beta_slow=1.0)
 
 def v3(**changes):
     return DeepseekV3Config(**{**SHAPE, **MLA, "rope_parameters": rope(), **changes})
+
+
+def v32(**changes):
+    """Dense layers unless `EXPERTS` are asked for: their first_k_dense_replace is a limit of theirs, not a default."""
+    return DeepseekV32Config(**{**SHAPE, **MLA, **INDEXER, "rope_parameters": rope(), **changes})
 
 
 def v2(**changes):

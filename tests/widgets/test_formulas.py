@@ -20,7 +20,7 @@ MEMORIES = (1, 10**6, 24 * 2**30, 80 * 2**30, int(0.7 * 2**30))
 def random_mla(seed):
     """A config that is in no preset."""
     pick = random.Random(seed)
-    indexer = {"index_n_heads": 4, "index_head_dim": pick.randrange(8, 200), "index_topk": 64} if seed % 2 else {}
+    indexer = {"index_n_heads": 4, "index_head_dim": pick.randrange(200, 400), "index_topk": 64} if seed % 2 else {}
     return dsmini.ModelConfig(
         hidden_size=pick.randrange(64, 5000), num_hidden_layers=pick.randrange(1, 99),
         num_attention_heads=pick.randrange(1, 150),
