@@ -165,7 +165,7 @@ def test_names_of_curves_that_end_together_stay_apart(page):
     for at in range(3):  # in the last, four of the five end at 100%
         names = page.locator(".dsw-sparsity").nth(at).locator(".sp-name")
         heights = sorted(names.evaluate_all("names => names.map(name => Number(name.getAttribute('y')) - 4)"))
-        assert 10 <= heights[0] and heights[-1] <= 180
+        assert heights[0] >= 10 and heights[-1] <= 180
         assert min(b - a for a, b in zip(heights, heights[1:], strict=False)) > 13.99
 
 
