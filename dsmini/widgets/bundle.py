@@ -12,9 +12,9 @@ from pathlib import Path
 
 WIDGETS = (
     "absorption", "budget_explorer", "clip_map", "fp8_tiles", "group_advantages", "kv_calculator", "mtp_tape", "router",
-    "template_explorer", "timeline",
+    "sparsity", "template_explorer", "timeline",
 )  # fmt: skip
-STYLES = ("widgets", "widgets_v3", "widgets_r1", "widgets_v31")
+STYLES = ("widgets", "widgets_v3", "widgets_r1", "widgets_v31", "widgets_v32")
 
 _FOLDER = Path(__file__).parent
 _IMPORT = re.compile(r'^import\s*\{([^}]*)\}\s*from\s*"\./([\w-]+)\.js";\n', re.MULTILINE)

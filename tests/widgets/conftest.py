@@ -5,6 +5,7 @@ from pathlib import Path
 
 import chromium
 import pytest
+from lean_attention import LEAN, LEAN_WORDS
 
 import dsmini
 from dsmini import widgets
@@ -64,6 +65,8 @@ def folder(tmp_path_factory):
         widgets.template_explorer("qwen3", turns=3, tools=True, keep_thoughts=True),
         widgets.budget_explorer(),
         widgets.budget_explorer(CURVES, WAYS, {"high": 32, "low": 8}),
+        widgets.sparsity(),
+        widgets.sparsity(LEAN, words=LEAN_WORDS, k=2),
     ]
     outputs = "".join(
         f'<div class="cell_output"><div class="output text_html">{w.to_html()}</div></div>' for w in shown
