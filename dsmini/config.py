@@ -262,6 +262,8 @@ class ModelConfig:
         _check(model_type in _MODEL_TYPES, "model_type", model_type, f"one of {', '.join(_MODEL_TYPES)}")
         fits = "'deepseek_v32': this config has an indexer" if self.has_indexer else "a type without an indexer"
         _check((model_type == "deepseek_v32") == self.has_indexer, "model_type", model_type, fits)
+        one_layout = f"True: {model_type} has no other layout"
+        _check(self.rope_interleave or model_type == "deepseek_v3", "rope_interleave", False, one_layout)
         out = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
         out["model_type"] = model_type
         name = {"deepseek_v2": "V2", "deepseek_v3": "V3", "deepseek_v32": "V32"}[model_type]

@@ -286,6 +286,11 @@ def test_to_hf_says_that_queries_are_not_compressed_and_layers_are_dense():
             "model_type = 'deepseek_v3': expected 'deepseek_v32'",
         ),
         (ModelConfig(**SMALL, **MLA, model_type="deepseek_v32"), "'deepseek_v32': expected a type without an indexer"),
+        (
+            ModelConfig(**SMALL, **MLA, q_lora_rank=8, **INDEX, rope_interleave=False),
+            "rope_interleave = False: expected True: deepseek_v32 has no other layout",
+        ),
+        (ModelConfig(**SMALL, **MLA, model_type="deepseek_v2", rope_interleave=False), "deepseek_v2 has no other"),
     ],
 )
 def test_to_hf_refuses_what_those_model_types_do_not_have(config, message):

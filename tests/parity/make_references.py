@@ -5,6 +5,7 @@ weights are float32 numbers (so the file stays small), which float64 holds exact
 a list of options in place of a config. Needs the extra `parity`.
 """
 
+import functools
 import importlib.metadata
 import itertools
 import json
@@ -14,7 +15,15 @@ from types import SimpleNamespace
 
 import torch
 from safetensors.torch import save, save_file
-from transformers import DeepseekV2Config, DeepseekV3Config, DeepseekV3ForCausalLM, FineGrainedFP8Config
+from transformers import (
+    AutoModelForCausalLM,
+    DeepseekV2Config,
+    DeepseekV3Config,
+    DeepseekV3ForCausalLM,
+    DeepseekV32Config,
+    DeepseekV32ForCausalLM,
+    FineGrainedFP8Config,
+)
 from transformers.integrations.finegrained_fp8 import Fp8Dequantize, Fp8Quantize
 from transformers.modeling_layers import MtpModel
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Moe
@@ -164,13 +173,36 @@ def deepseek_v3_model():
         rope_parameters=YARN, max_position_embeddings=40 * 64,
     )  # fmt: skip
     random = torch.Generator().manual_seed(20241228)
+    weights = hub_weights(DeepseekV3ForCausalLM(config), random)
+    return config, weights, {"tokens": torch.randint(config.vocab_size, (2, 16), generator=random)}
+
+
+def deepseek_v32_model():
+    """A small V3.2, a dense layer and one with experts, 2 rows of 48 tokens, of which each sees 8.
+
+    16 indexer heads: no score is 0 for want of a head that speaks, so no two are equal, and the choice needs no rule.
+    """
+    config = DeepseekV32Config(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, vocab_size=61,
+        intermediate_size=48, first_k_dense_replace=1, q_lora_rank=14, kv_lora_rank=12, qk_nope_head_dim=8,
+        qk_rope_head_dim=8, v_head_dim=8, n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=3,
+        moe_intermediate_size=12, n_group=4, topk_group=2, routed_scaling_factor=2.5, index_n_heads=16,
+        index_head_dim=12, index_topk=8, rope_parameters=YARN, max_position_embeddings=40 * 64,
+    )  # fmt: skip
+    random = torch.Generator().manual_seed(20250929)
+    weights = hub_weights(DeepseekV32ForCausalLM(config), random)
+    return config, weights, {"tokens": torch.randint(config.vocab_size, (2, 48), generator=random)}
+
+
+def hub_weights(model, random):
+    """Random weights for one of their models, by the names of a checkpoint on the hub."""
     weights = {}
-    for name, whole in DeepseekV3ForCausalLM(config).state_dict().items():
+    for name, whole in model.state_dict().items():
         for part, shape in names_on_the_hub(name, whole.shape):
             noise = torch.randn(shape, generator=random)
             small = 1 + 0.2 * noise if part.endswith("norm.weight") else 0.2 * noise
             weights[part] = small if len(shape) == 1 else 1.5 * shape[-1] ** -0.5 * noise
-    return config, weights, {"tokens": torch.randint(config.vocab_size, (2, 16), generator=random)}
+    return weights
 
 
 def names_on_the_hub(name, shape):
@@ -183,24 +215,36 @@ def names_on_the_hub(name, shape):
     return [(f"{stem}.{e}.{part}.weight", (height, columns)) for e in range(experts) for part, height in parts]
 
 
-def run_deepseek_v3_model(config, weights, inputs):
+def run_model(config, weights, inputs):
     """What comes out of the embedding, each layer, the last norm, (B, T, D), and the head, (B, T, V).
 
-    transformers reads the weights from a folder, as it reads a download.
+    For V3.2 also "selected.i", (B, T, T) bool, where the queries of layer i look. transformers reads the weights from a
+    folder, as it reads a download.
     """
     with tempfile.TemporaryDirectory() as folder:
         config.save_pretrained(folder)
         save_file(weights, Path(folder) / "model.safetensors", {"format": "pt"})
         options = {"attn_implementation": "eager", "experts_implementation": "eager", "dtype": torch.float64}
-        model = DeepseekV3ForCausalLM.from_pretrained(folder, **options).double().eval()
+        model = AutoModelForCausalLM.from_pretrained(folder, **options).double().eval()
     watched = {"embed_tokens": model.model.embed_tokens, "norm": model.model.norm, "logits": model.lm_head}
     watched |= {f"layers.{i}": layer for i, layer in enumerate(model.model.layers)}
     found = {}
     for name, module in watched.items():
         module.register_forward_hook(lambda _, __, output, name=name: found.update({name: output}))
+    for i, layer in enumerate(model.model.layers):
+        if config.model_type == "deepseek_v32":
+            keep = functools.partial(keep_selected, found, f"selected.{i}")
+            layer.self_attn.indexer.register_forward_hook(keep)
     with torch.no_grad(), TrueFloat64():
         model(inputs["tokens"])
     return found
+
+
+def keep_selected(found, name, module, inputs, places):
+    """Their indexer's places as a mask; rows with fewer tokens than places are filled up with later ones: not kept."""
+    length = places.shape[1]
+    chosen = torch.zeros(len(places), length, length, dtype=torch.bool).scatter_(-1, places.long(), True)
+    found[name] = chosen.tril()
 
 
 def fp8_blocks():
@@ -266,7 +310,8 @@ REFERENCES = {
     "deepseek_v3_moe": (deepseek_v3_moe, run_moe),
     "deepseek_v2_moe": (deepseek_v2_moe, run_moe),
     "deepseek_v3_mtp": (deepseek_v3_mtp, run_deepseek_v3_mtp),
-    "deepseek_v3_model": (deepseek_v3_model, run_deepseek_v3_model),
+    "deepseek_v3_model": (deepseek_v3_model, run_model),
+    "deepseek_v32_model": (deepseek_v32_model, run_model),
     "fp8_blocks": (fp8_blocks, run_fp8_blocks),
     "trl_grpo": (trl_grpo, run_trl_grpo),
 }

@@ -6,12 +6,13 @@ import make_references
 import pytest
 import torch
 from tiny import difference
-from transformers import DeepseekV2Config, DeepseekV3Config
+from transformers import DeepseekV2Config, DeepseekV3Config, DeepseekV32Config
 
 import dsmini
 
 NAMES = list(make_references.REFERENCES)
-KINDS = {"deepseek_v2": DeepseekV2Config, "deepseek_v3": DeepseekV3Config}  # a model's; others have options
+KINDS = {"deepseek_v2": DeepseekV2Config, "deepseek_v3": DeepseekV3Config,
+         "deepseek_v32": DeepseekV32Config}  # a model's; others have options  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)

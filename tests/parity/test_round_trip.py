@@ -17,6 +17,7 @@ SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "v
 YARN = RopeScaling(40.0, 64, mscale=0.707, mscale_all_dim=0.707)
 EXPERTS = {"n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "n_shared_experts": 1,
            "n_group": 2, "topk_group": 1}  # fmt: skip
+INDEXER = {"q_lora_rank": 14, "index_n_heads": 16, "index_head_dim": 12, "index_topk": 6}  # so many heads never tie
 EAGER = {"attn_implementation": "eager", "experts_implementation": "eager"}
 
 DENSE = {
@@ -27,11 +28,15 @@ DENSE = {
     "v3, options": ModelConfig(**SHAPE, attention_bias=True, rope_interleave=False, rms_norm_eps=1e-2, rope_theta=99.0),
     "v3, tied embeddings": ModelConfig(**SHAPE, tie_word_embeddings=True),
     "v2": ModelConfig(**SHAPE, model_type="deepseek_v2", rope_scaling=YARN),
+    "v3.2": ModelConfig(**SHAPE, **INDEXER),
+    "v3.2, YaRN": ModelConfig(**SHAPE, **INDEXER, rope_scaling=YARN),
+    "v3.2, options": ModelConfig(**SHAPE, **INDEXER, attention_bias=True, tie_word_embeddings=True, rope_theta=99.0),
 }
 WITH_EXPERTS = {
     "v3, experts": ModelConfig(**SHAPE, **EXPERTS, q_lora_rank=14, first_k_dense_replace=1, routed_scaling_factor=2.5),
     "v3, experts and MTP": ModelConfig(**SHAPE, **EXPERTS, q_lora_rank=14, num_nextn_predict_layers=1),
     "v3, tied experts": ModelConfig(**SHAPE, **EXPERTS, rope_scaling=YARN, tie_word_embeddings=True),
+    "v3.2, experts and MTP": ModelConfig(**SHAPE, **EXPERTS, **INDEXER, num_nextn_predict_layers=1),
     "v2, experts": ModelConfig(**SHAPE, **EXPERTS, model_type="deepseek_v2", scoring_func="softmax",
                                topk_method="group_limited_greedy", norm_topk_prob=False, first_k_dense_replace=1),
 }  # fmt: skip
