@@ -25,6 +25,8 @@ RECIPES = {
     "r1-distilled": "dsmini.zoo.r1_distilled",
     "direct": "dsmini.zoo.direct",
     "hybrid": "dsmini.zoo.hybrid",
+    "needle": "dsmini.zoo.needle",
+    "needle-sparse": "dsmini.zoo.needle_sparse",
 }
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")

@@ -65,20 +65,18 @@ class Run:
 
     def train(self, stage, model, data, settings, seed=None):
         """One stage of `dsmini.training.pretrain.train`; returns its losses. seed: None takes the recipe's."""
+        return self.learn(stage, pretrain.train, model, data, settings, seed)
+
+    def learn(self, stage, trainer, model, data, settings, seed=None):
+        """One stage of a trainer whose arguments are those of `pretrain.train`; returns what that returns."""
         seed = self.seed if seed is None else seed
         return self.stage(
-            stage,
-            lambda **keep: pretrain.train(model, data, settings, seed, snapshot_every=SNAPSHOT_EVERY, **keep),
-            model,
+            stage, lambda **keep: trainer(model, data, settings, seed, snapshot_every=SNAPSHOT_EVERY, **keep), model
         )
 
     def fine_tune(self, stage, model, examples, settings):
         """One stage of `dsmini.training.sft.train_sft`; returns its losses."""
-        return self.stage(
-            stage,
-            lambda **keep: train_sft(model, examples, settings, self.seed, snapshot_every=SNAPSHOT_EVERY, **keep),
-            model,
-        )
+        return self.learn(stage, train_sft, model, examples, settings)
 
     def reinforce(self, stage, model, problems, reward, settings, reference=None):
         """One stage of `dsmini.training.rlvr.train_grpo`; returns its steps' dicts."""
@@ -178,7 +176,9 @@ class Log:
 
 def _number(entry):
     """What a rehearsal compares of a step: its loss, or the policy's entropy, which one sample hardly moves."""
-    return entry["entropy"] if isinstance(entry, dict) else entry
+    if not isinstance(entry, dict):
+        return entry
+    return entry["entropy"] if "entropy" in entry else entry["loss"]
 
 
 def _curves(entries):
