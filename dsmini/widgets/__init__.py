@@ -16,12 +16,13 @@ _HOMES = {
     "fp8_tiles": "dsmini.widgets.faces_v3",
     "clip_map": "dsmini.widgets.faces_r1",
     "group_advantages": "dsmini.widgets.faces_r1",
+    "sparsity": "dsmini.widgets.faces_v32",
     "Widget": "dsmini.widgets.base",
 }
 
 __all__ = [
     "Widget", "absorption", "clip_map", "fp8_tiles", "group_advantages", "kv_calculator", "mtp_tape", "router",
-    "timeline",
+    "sparsity", "timeline",
 ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import chromium
 import pytest
+from lean_attention import LEAN, LEAN_WORDS
 
 import dsmini
 from dsmini import widgets
@@ -52,6 +53,8 @@ def folder(tmp_path_factory):
         widgets.clip_map(),
         widgets.group_advantages(),
         widgets.group_advantages(MARKED),
+        widgets.sparsity(),
+        widgets.sparsity(LEAN, words=LEAN_WORDS, k=2),
     ]
     outputs = "".join(
         f'<div class="cell_output"><div class="output text_html">{w.to_html()}</div></div>' for w in shown

@@ -24,7 +24,7 @@ def test_each_module_is_joined_once():
     assert re.findall(r"^const \$(\w+) = \(\(\)", bundle.bundle(), re.MULTILINE) == [
         "common", "formulas", "absorption_story", "absorption", "policy", "clip_map", "float8", "fp8_tiles",
         "group_advantages", "kv_calculator", "speculation", "mtp_tape", "routing", "router_charts", "router",
-        "timeline", "page",
+        "recall", "sparsity_row", "sparsity_curves", "sparsity", "timeline", "page",
     ]  # fmt: skip
 
 
