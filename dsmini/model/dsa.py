@@ -184,7 +184,7 @@ def watch_selection(model, queries=None):
     for name, module in model.named_modules():
         if isinstance(module, SparseLatentAttention):
             hook = functools.partial(_keep_selection, latest, name, queries)
-            hooks.append(module.register_forward_hook(hook))
+            hooks.append(module.register_forward_hook(hook, with_kwargs=True))
     try:
         yield latest
     finally:
@@ -192,10 +192,11 @@ def watch_selection(model, queries=None):
             hook.remove()
 
 
-def _keep_selection(latest, name, queries, attention, inputs, output):
-    if len(inputs) > 3 and inputs[3] is not None:
+def _keep_selection(latest, name, queries, attention, args, kwargs, output):
+    inputs = dict(zip(("x", "rope", "mask", "cache"), args, strict=False)) | kwargs
+    if inputs.pop("cache", None) is not None:
         raise ValueError("watch_selection: expected a pass without a cache")
-    latest[name] = observe(attention, *inputs[:3], queries=queries)
+    latest[name] = observe(attention, **inputs, queries=queries)
 
 
 def observe(attention, x, rope, mask=None, queries=None):

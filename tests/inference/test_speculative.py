@@ -16,6 +16,7 @@ MODELS = {
     "mla, experts": CONFIGS["mla, experts, MTP"],
     "mla": CONFIGS["mla, compressed queries"].replace(num_nextn_predict_layers=1),
     "gqa": CONFIGS["gqa"].replace(num_nextn_predict_layers=2),  # the second module is not used
+    "sparse mla": CONFIGS["sparse mla, experts, MTP"],
 }
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dsmini import generate
+from dsmini.accounting import kv_cache_bytes
 from dsmini.config import ModelConfig
 from dsmini.model import dsa
 from dsmini.model.cache import IndexedLatentCache
@@ -212,6 +213,8 @@ def test_future_never_moves_the_past(topk):
 
 def test_cache_holds_the_latent_and_the_indexers_key():
     assert cache_meter(IndexedLatentCache(CONFIG, 2, 8), tokens=16) == CONFIG.num_hidden_layers * (12 + 6 + 8)
+    cache = make_model(CONFIG, dtype=torch.bfloat16).new_cache(2, 8)
+    assert cache.nbytes == kv_cache_bytes(CONFIG, tokens=8, batch_size=2)
 
 
 @torch.no_grad()
@@ -292,6 +295,18 @@ def test_loss_of_the_model_trains_all_but_the_indexer(name):
     census = gradient_census(model)
     main = {n for n, _ in model.named_parameters() if ".indexer." not in n and not n.startswith("mtp.")}
     assert set(census.learning) == main and not census.zero
+
+
+def test_choosing_builds_no_graph():
+    model, asked = make_model(CONFIG), []
+
+    def selector(attention, view):
+        asked.append(torch.is_grad_enabled() or view.index_keys.requires_grad)
+        return lightning(attention, view)
+
+    with selecting(model, selector):
+        assert model(make_tokens(model.config, 2, 20)).requires_grad
+    assert asked == [False, False]
 
 
 def indexer_loss(selection):
@@ -400,6 +415,14 @@ def test_watching_a_cached_pass_is_refused():
     model = make_model(CONFIG)
     with watch_selection(model), pytest.raises(ValueError, match="watch_selection: expected a pass without a cache"):
         model(make_tokens(model.config, 2, 5), model.new_cache(2, 8))
+    layer, x, rope = layer_of(CONFIG, length=5)
+    cache = IndexedLatentCache(CONFIG, 2, 8, dtype=torch.float64)
+    cache.begin(5)
+    with watch_selection(layer) as seen, pytest.raises(ValueError, match="without a cache"):
+        layer(x, rope, cache=cache.layers[0])
+    with watch_selection(layer) as seen:
+        layer(x=x, rope=rope)
+    assert seen[""].scores.shape == (2, 5, 5)
 
 
 # ---- construction ---------------------------------------------------------------------------------------------------
