@@ -125,6 +125,26 @@ def test_log_keeps_whole_lines_up_to_where_a_run_goes_on(tmp_path):
     assert [entry["seconds"] for entry in Log(log.path).entries] == [0, 1, 20, 30]
 
 
+def test_any_trainer_can_make_a_stage_and_dicts_without_an_entropy_are_compared_by_their_loss(empty, tmp_path):
+    told = {}
+
+    def trainer(model, data, settings, seed, snapshot_every, snapshot, progress, on_step):
+        told.update(model=model, data=data, settings=settings, seed=seed, every=snapshot_every)
+        history = [{"loss": step + 0.25, "divergence": 9.0} for step in range(7)]
+        for step, entry in enumerate(history):
+            on_step(step, entry)
+        return history
+
+    run = new_run(empty, tmp_path)
+    model = run.new_model()
+    for stage, seed in (("first", None), ("second", 8)):
+        history = run.learn(stage, trainer, model, "data", "settings", seed)
+        assert told == {"model": model, "data": "data", "settings": "settings", "seed": 3 if seed is None else 8,
+                        "every": run_module.SNAPSHOT_EVERY}  # fmt: skip
+    assert run.stages[0]["curves"] == {name: [entry[name] for entry in history] for name in ("loss", "divergence")}
+    assert run.first_losses["first"] == [0.25, 1.25, 2.25, 3.25, 4.25]
+
+
 # ---- stages after pre-training --------------------------------------------------------------------------------------
 
 EXAMPLES = [(prompt_text(f"{n} + {n}"), response_text("", str(2 * n))) for n in range(9)]
