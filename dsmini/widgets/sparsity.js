@@ -21,18 +21,19 @@ function render({ model, el }) {
   const data = read(model);
   const root = frame(el, "sparsity", "Which tokens are worth reading?", "One query looks back over its text. Pick how its tokens are chosen, and how many: how much of the attention do they keep? Places count from 0.");
   const controls = makeControls(model, data);
+  const seeking = data.needles.some((needle) => needle >= 0);
   const board = h("div", { class: "sp-board" });
   const [row, caption] = [h("div", { class: "sp-row" }), h("p", { class: "dsw-note" })];
   const said = announcer(life, { class: "dsw-live dsw-verdict" });
   const [chart, table, tokens] = [h("div", { class: "sp-chart" }), h("div"), h("div", { class: "sp-tokens" })];
   const averages = h("div", { class: "sp-averages" }, h("div", {}, subtitle(`Attention kept by the first 1, 2, … tokens${data.queries.length > 1 ? `, mean of ${data.queries.length} queries` : ""}`), chart), h("div", {}, table));
-  root.append(controls.node, board, row, keys(data.needles.some((needle) => needle >= 0)), caption, said.node, averages, tokens);
+  root.append(controls.node, board, row, keys(seeking), caption, said.node, averages, tokens);
   let now = null;
   const drawn = (box, draw) => watchWidth(life, box, () => now && box.replaceChildren(draw(widthOf(box), now)));
   const show = () => {
     now = reckon(model, data);
     controls.show(now);
-    board.replaceChildren(...drawBoard(now));
+    board.replaceChildren(...drawBoard(now, seeking));
     row.replaceChildren(drawRow(widthOf(row), now));
     caption.textContent = scaleText(now);
     chart.replaceChildren(drawCurves(widthOf(chart), now));
@@ -100,13 +101,13 @@ function makeControls(model, data) {
 
 // ---- text and tables --------------------------------------------------------------------------------------------------------
 
-function drawBoard({ kept, method, places, visible, needle, heaviest, k }) {
+function drawBoard({ kept, method, places, visible, needle, heaviest, k }, seeking) {
   const cell = (value, text) => h("div", { class: "sp-count" }, h("strong", {}, value), h("span", {}, text));
-  const sought = needle >= 0
+  const found = needle >= 0
     ? cell(places.includes(needle) ? "✓ read" : "✗ missed", `the needle, place ${needle}; ${rankText(heaviest.indexOf(needle))} by attention`)
     : cell("none", "this query looks for no needle");
   return [cell(percent(kept[method]), "of this query’s attention is kept"), cell(percent(kept.oracle), `is the most that ${plural(Math.min(k, visible), "token")} can keep`),
-    cell(`${places.length} of ${visible}`, `tokens are read, ${percent(places.length / visible)}`), sought];
+    cell(`${places.length} of ${visible}`, `tokens are read, ${percent(places.length / visible)}`), ...(seeking ? [found] : [])];
 }
 
 const clipped = (word) => (word.length > LONGEST ? `${word.slice(0, LONGEST - 1)}…` : word);

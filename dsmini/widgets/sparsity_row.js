@@ -2,7 +2,7 @@
 import { h, s, uid } from "./common.js";
 
 const [LEFT, RIGHT, HEAD, BAR, FOOT, GAP] = [30, 2, 12, 34, 5, 6]; // pixels; HEAD: room for the needle's mark
-const NARROWEST = 3.6; // pixels of a token
+const NARROWEST = 3.5; // pixels of a token
 
 /** Tokens in a line: the largest power of two that leaves each wide enough, 32 at least. */
 function perLine(width, length) {

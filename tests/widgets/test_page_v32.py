@@ -178,9 +178,22 @@ def test_little_is_shown_where_there_is_little(page, lean):
     """One layer, one query, no needle: no control without a choice, no word of needles; words are shown as they are."""
     assert lean.locator("input[type=radio]").count() == 5 and lean.locator("input[type=range]").count() == 1
     assert "eedle" not in "".join(lean.locator(".sp-keys, table, .dsw-verdict").all_inner_texts())
-    assert lean.locator(".sp-count strong").all_inner_texts() == ["56.8%", "56.8%", "2 of 10", "none"]
+    assert lean.locator(".sp-count strong").all_inner_texts() == ["56.8%", "56.8%", "2 of 10"]
     assert [row[1] for row in shown(lean, "heaviest")][:2] == ["word 4 and mo…", "<b>"]
     own = widgets.sparsity(LEAN, words=LEAN_WORDS, k=2)
     assert shown(lean)[1] == ["indexer", "2", percent(own.mean_recall(0, "indexer")[1])]
     lean.get_by_role("slider").fill("4")
     assert shown(lean)[2] == ["window", "4", "27.2%"]
+
+
+def test_a_query_without_a_needle_stands_among_others(page):
+    twice = {name: [rows[0] * 2] if name in ("attention", "indexer") else rows * 2 for name, rows in LEAN.items()}
+    own = widgets.sparsity(twice, needles=[None, 4], k=1, query=2)
+    page.evaluate("html => document.querySelector('article').insertAdjacentHTML('beforeend', html)", own.to_html())
+    widget = page.locator(".dsw-sparsity").nth(2)
+    assert widget.locator(".sp-count strong").all_inner_texts()[3] == "✗ missed"
+    assert [row[4] for row in shown(widget)] == ["1 of 1", "0 of 1", "0 of 1", "0 of 1", "1 of 1"]
+    assert widget.locator(".sp-map .sp-needle").count() == 1
+    widget.get_by_role("button", name="Prev").click()
+    assert widget.locator(".sp-count strong").all_inner_texts()[3] == "none"
+    assert widget.locator(".sp-map .sp-needle").count() == 0 and "eedle" not in said(page, widget)
