@@ -117,7 +117,7 @@ def test_every_limit_has_its_sentence():
     assert memory.startswith("ch peaked at 1251 MiB") and memory.endswith("1250")
     assert "no recorded cost" in notebooks.over_recorded("ch", Cost(1.0, 1), None)[0]
     assert notebooks.over_total([Cost(240.0, 1), Cost(240.0, 1)]) == []
-    assert "871 CPU-s" in notebooks.over_total([Cost(240.0, 1), Cost(631.0, 1)])[0]
+    assert "1021 CPU-s" in notebooks.over_total([Cost(240.0, 1), Cost(781.0, 1)])[0]
 
 
 def test_progress_bars_end_as_nothing_and_other_lines_stay():
