@@ -53,8 +53,7 @@ def answer_in_both_modes(model, problems, samples=1, temperature=1.0, max_new_to
     direct, thinking = (modes.in_mode(problems, thinking=mode) for mode in (False, True))
     prompts = [TOKENIZER.encode(modes.question_text(problem)) for problem in direct]
     said, confidence = answer_directly(model, prompts, stop=TOKENIZER.id(EOS))
-    pairs = zip(direct, said.tokens, strict=True)
-    texts = [[modes.turn_text(problem, TOKENIZER.decode(tokens))] for problem, tokens in pairs]
+    texts = modes.turns_of(direct, said.tokens, 1)
     thoughts = ask(model, thinking, samples, temperature, max_new_tokens, seed)
     lengths = [[len(TOKENIZER.encode(text)) for text in said] for said in thoughts]
     return BothModes(

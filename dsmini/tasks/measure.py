@@ -13,7 +13,7 @@ from dsmini.language.frame import parse_response
 from dsmini.language.tokenizer import EOS, TOKENIZER
 from dsmini.tasks import chains, countdown, shell_game
 from dsmini.tasks.draw import Draw
-from dsmini.tasks.modes import is_thinking, question_text, turn_text
+from dsmini.tasks.modes import is_thinking, question_text, turns_of
 
 
 def held_out(task, n, seed=0, **options):
@@ -35,9 +35,7 @@ def ask(model, problems, samples=1, temperature=1.0, max_new_tokens=160, seed=0)
     generator = torch.Generator().manual_seed(seed)
     said = generate(model, prompts, max_new_tokens, temperature, generator=generator, stop=TOKENIZER.id(EOS),
                     samples_per_prompt=samples).tokens  # fmt: skip
-    asked = [problem for problem in problems for _ in range(samples)]
-    texts = [turn_text(*pair) for pair in zip(asked, map(TOKENIZER.decode, said), strict=True)]
-    return [texts[i : i + samples] for i in range(0, len(texts), samples)]
+    return turns_of(problems, said, samples)
 
 
 def grade(task, problems, texts):
@@ -109,8 +107,7 @@ def accuracy_at_budgets(model, task, problems, budgets, samples=1, seed=0, tempe
             model, prompts, max_new_tokens, budget, temperature, generator=torch.Generator().manual_seed(seed),
             stop=TOKENIZER.id(EOS), samples_per_prompt=samples, **bounds,
         )  # fmt: skip
-        texts = [TOKENIZER.decode(tokens) for tokens in said.tokens]
-        right = grade(task, problems, [texts[i : i + samples] for i in range(0, len(texts), samples)])
+        right = grade(task, problems, turns_of(problems, said.tokens, samples))
         rows.append({
             "budget": budget,
             "accuracy": right.mean().item(),

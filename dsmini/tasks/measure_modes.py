@@ -6,6 +6,7 @@ swaps has a row of its own, with as many problems as any other where there are s
 17, 2 have 182.
 """
 
+import math
 from statistics import mean
 
 from dsmini.language.frame import parse_response
@@ -21,7 +22,8 @@ _HELD_OUT = {0: 3, 1: 17, 2: 182}  # swaps -> how many problems of the test spli
 def measure_modes(model, problems=50, samples=4, seed=0, thinking=(True, False)):
     """A dict, mode ("thinking" or "direct") -> task -> difficulty, as text, or "all" -> a dict of floats.
 
-    problems: how many of each number of swaps; of countdown four times as many. samples: of each, at temperature 1.
+    problems: how many of each number of swaps; of countdown four times as many. samples: of each, at temperature 1;
+    more where there are fewer problems.
     thinking: the modes to measure. The figures are those of `figures`; "all" weighs every number of swaps alike,
     and its longest is the longest of all.
     """
@@ -30,8 +32,8 @@ def measure_modes(model, problems=50, samples=4, seed=0, thinking=(True, False))
         rows = {"shell_game": {}, "countdown": {}}
         for swaps in range(MOST_SWAPS + 1):
             count = min(problems, _HELD_OUT.get(swaps, problems))
-            asked = held_out(shell_game, count, seed, swaps=(swaps, swaps))
-            rows["shell_game"][str(swaps)] = figures(model, modes.in_mode(asked, mode), samples, seed)
+            asked = modes.in_mode(held_out(shell_game, count, seed, swaps=(swaps, swaps)), mode)
+            rows["shell_game"][str(swaps)] = figures(model, asked, math.ceil(problems * samples / count), seed)
         rows["shell_game"]["all"] = _over(rows["shell_game"].values())
         asked = modes.in_mode(held_out(countdown, 4 * problems, seed), mode)
         rows["countdown"]["all"] = figures(model, asked, samples, seed)

@@ -8,7 +8,7 @@ itself has closed the thought, so its `</think>` is put before what is said, and
 import dataclasses
 
 from dsmini.language.frame import parse_response, prompt_text
-from dsmini.language.tokenizer import END_THINK, EOS, THINK
+from dsmini.language.tokenizer import END_THINK, EOS, THINK, TOKENIZER
 from dsmini.tasks import rewards
 
 
@@ -67,6 +67,16 @@ def question_text(problem):
 def turn_text(problem, said):
     """What a model said to this problem, as what follows an opened thought: `thought</think>answer<eos>`."""
     return said if is_thinking(problem) else END_THINK + said
+
+
+def turns_of(problems, tokens, samples):
+    """What a model said to problems, `samples` times each, as `generate` returns it: a list of turns for each problem.
+
+    tokens: a list of problems x samples tensors, (n,) int64. For the turns see `turn_text`.
+    """
+    asked = [problem for problem in problems for _ in range(samples)]
+    texts = [turn_text(*pair) for pair in zip(asked, map(TOKENIZER.decode, tokens), strict=True)]
+    return [texts[i : i + samples] for i in range(0, len(texts), samples)]
 
 
 def said_text(problem, turn):

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from dsmini.inference.generate import generate
 from dsmini.language.tokenizer import EOS, TOKENIZER
-from dsmini.tasks.modes import question_text, turn_text
+from dsmini.tasks.modes import question_text, turns_of
 
 _END = TOKENIZER.id(EOS)
 
@@ -50,9 +50,7 @@ def roll_out(model, problems, reward, group_size, max_new_tokens, temperature=1.
     prompts = [TOKENIZER.encode(question_text(problem)) for problem in problems]
     said = generate(model, prompts, max_new_tokens, temperature, generator=generator, stop=stop,
                     samples_per_prompt=group_size)  # fmt: skip
-    asked = [problem for problem in problems for _ in range(group_size)]
-    texts = [turn_text(*pair) for pair in zip(asked, map(TOKENIZER.decode, said.tokens), strict=True)]
-    texts = [texts[i : i + group_size] for i in range(0, len(texts), group_size)]
+    texts = turns_of(problems, said.tokens, group_size)
     rewards, parts = score(problems, texts, reward)
     prompts = [prompt for prompt in prompts for _ in range(group_size)]
     return Rollout(list(problems), prompts, said.tokens, said.log_probs, said.stopped, texts, rewards, parts)

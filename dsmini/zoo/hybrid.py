@@ -27,7 +27,7 @@ from dsmini.zoo.recipe import Recipe
 ASKED = {True: (3000, 4, 2), False: (60_000, 1, 1)}
 IN_CONVERSATION = 1 / 3  # of the lessons come after one or two other questions
 SFT = TrainingSettings(steps=1200, batch_size=48, context=320, learning_rate=3e-3, warmup_steps=30)
-RL = GRPOSettings(steps=60, prompts=32, group_size=10, max_new_tokens=200, learning_rate=2e-4)
+RL = GRPOSettings(steps=60, prompts=32, group_size=10, max_new_tokens=200, learning_rate=1e-4)
 
 reward = combined(accuracy=(accuracy, 1.0), mode=(mode_kept, 0.25))
 
@@ -63,7 +63,7 @@ def short_thoughts(count, seed):
 def examples_of(taught, seed, share=IN_CONVERSATION):
     """Lessons as (prompt, response) pairs to train on; a share of them come late in a conversation.
 
-    What was said before are other lessons, as V3.1's template keeps them: the answers, without their thoughts.
+    What was said before are other lessons' questions with a right answer, as V3.1's template keeps them: no thoughts.
     """
     draw, examples = Draw("conversations", seed), []
     for asked, text in taught:
