@@ -46,7 +46,7 @@ def described(row):
 
 
 @pytest.mark.parametrize(
-    "table", ["releases", "benchmarks", "families", "ablations", "hardware", "r1_stages", "distilled"]
+    "table", ["releases", "benchmarks", "families", "ablations", "hardware", "r1_stages", "distilled", "dsa_stages"]
 )
 def test_every_row_names_sources_that_exist(table, bibliography):
     for row in dsmini.facts()[table]:
