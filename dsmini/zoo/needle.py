@@ -20,9 +20,9 @@ CONFIG = ModelConfig(
 
 # the length of its texts names a stage; `context` is that length
 STAGES = (
-    TrainingSettings(steps=300, batch_size=64, context=32, learning_rate=4e-3, warmup_steps=30),
-    TrainingSettings(steps=60, batch_size=16, context=128, learning_rate=3e-3, warmup_steps=10),
-    TrainingSettings(steps=100, batch_size=8, context=512, learning_rate=2e-3, warmup_steps=10),
+    TrainingSettings(steps=400, batch_size=64, context=32, learning_rate=5e-3, warmup_steps=30),
+    TrainingSettings(steps=100, batch_size=16, context=128, learning_rate=4e-3, warmup_steps=10),
+    TrainingSettings(steps=100, batch_size=8, context=512, learning_rate=3e-3, warmup_steps=10),
     TrainingSettings(steps=30, batch_size=2, context=1024, learning_rate=5e-4, warmup_steps=10),
 )
 LENGTHS = (128, 512, 1024)  # at which it is measured

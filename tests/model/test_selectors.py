@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import CONFIGS, difference, make_model, make_tokens
 
-from dsmini.model.dsa import lightning, watch_selection
+from dsmini.model.dsa import View, lightning, watch_selection
 from dsmini.model.selectors import BlockMean, Random, oracle, selecting, window
 from dsmini.probes import leak_probe
 
@@ -37,6 +37,9 @@ def test_cached_equals_uncached(name):
             places = cache.lengths.clone()
             step = tokens.gather(1, places[:, None])
             assert difference(model(step, cache)[:, 0], whole[torch.arange(3), places]) < 1e-12
+        even = model.new_cache(3, 32)  # rows of one length need no mask
+        steps = [model(tokens[:, t : t + 1], even) for t in range(24)]
+        assert difference(torch.cat(steps, dim=1), whole) < 1e-12
 
 
 @pytest.mark.parametrize("name", SELECTORS)
@@ -100,6 +103,18 @@ def test_block_mean_takes_whole_blocks_and_its_own():
             blocks = selection.selected[0, t, : t - t % 3].unflatten(0, (-1, 3))
             assert selection.selected[0, t, t - t % 3 : t + 1].all(), "the query's own block, as far as it goes"
             assert sorted(set(blocks.sum(-1).tolist())) in ([0, 3], [0, 2, 3], [0, 1, 3]), "one block may be cut short"
+
+
+@torch.no_grad()
+def test_block_mean_scores_are_attention_to_mean_keys():
+    layer = make_model(CONFIG).model.layers[0].self_attn
+    random = torch.Generator().manual_seed(0)
+    q, latent = (torch.randn(shape, generator=random, dtype=torch.float64) for shape in ((1, 1, 4, 18), (1, 8, 18)))
+    seen = torch.arange(8)[None, None] < 8 - 1  # blocks of 3, 3 and 1 visible tokens
+    scores = BlockMean(3)(layer, View(None, None, None, q, latent, None, seen))[0, 0]
+    means = torch.stack([latent[0, :3].mean(0), latent[0, 3:6].mean(0), latent[0, 6]])
+    shares = (layer.scale * q[0, 0] @ means.T).softmax(-1).sum(0)
+    assert difference(scores[:6], shares[:2].repeat_interleave(3)) < 1e-13 and (scores[6:] == float("inf")).all()
 
 
 def test_block_mean_of_single_tokens_is_the_oracle():
