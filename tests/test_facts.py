@@ -46,7 +46,21 @@ def described(row):
 
 
 @pytest.mark.parametrize(
-    "table", ["releases", "benchmarks", "families", "ablations", "hardware", "r1_stages", "distilled", "dsa_stages"]
+    "table",
+    [
+        "releases",
+        "benchmarks",
+        "families",
+        "ablations",
+        "hardware",
+        "r1_stages",
+        "distilled",
+        "family_line",
+        "v31_modes",
+        "terminus_changes",
+        "dsa_stages",
+        "qwen3_stages",
+    ],
 )
 def test_every_row_names_sources_that_exist(table, bibliography):
     for row in dsmini.facts()[table]:

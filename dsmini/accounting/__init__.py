@@ -4,7 +4,7 @@ No tensor is built and PyTorch is not imported, so the same formulas serve a not
 widgets. Every result is an exact integer.
 
 Beside them, for the widgets, what tensors do elsewhere in the package, one number at a time: `accounting.routing`,
-`accounting.speculation`, `accounting.float8` and `accounting.policy`.
+`accounting.speculation`, `accounting.float8`, `accounting.policy` and `accounting.recall`.
 """
 
 from dsmini.accounting.flops import attention_bytes, attention_flops, projection_flops

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from dsmini.language import templates_deepseek, templates_others
 from dsmini.language.frame import Response
-from dsmini.language.tokenizer import ASSISTANT, BOS, END_THINK, EOS, THINK, TOOLS, USER
+from dsmini.language.special import ASSISTANT, BOS, END_THINK, EOS, THINK, TOOLS, USER
 
 _PREAMBLE = (
     "What follows is a dialogue of User and Assistant. To every question of User, Assistant first thinks, and then "

@@ -7,7 +7,7 @@ DeepSeek-V3.1 has a second mode, whose prompt ends behind a closing tag: there i
 
 from typing import NamedTuple
 
-from dsmini.language.tokenizer import ASSISTANT, BOS, END_THINK, EOS, SPECIAL, THINK, USER
+from dsmini.language.special import ASSISTANT, BOS, END_THINK, EOS, SPECIAL, THINK, USER
 
 
 class Response(NamedTuple):

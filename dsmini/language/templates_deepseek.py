@@ -7,7 +7,7 @@ know: what is kept of a thought is the template's business, so every history rul
 
 import json
 
-from dsmini.language.tokenizer import ASSISTANT, BOS, END_THINK, EOS, THINK, TOOLS, USER
+from dsmini.language.special import ASSISTANT, BOS, END_THINK, EOS, THINK, TOOLS, USER
 
 CALLS, END_CALLS, CALL, END_CALL, SEPARATOR, OUTPUT, END_OUTPUT = TOOLS
 _V31_FORMAT = (

@@ -7,7 +7,7 @@ decision to know: gpt-oss sees JSON schema's plain types as TypeScript; a schema
 
 import json
 
-from dsmini.language.tokenizer import END_THINK, THINK
+from dsmini.language.special import END_THINK, THINK
 
 _QWEN_TOOLS = (
     "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"

@@ -9,12 +9,7 @@ import re
 
 import torch
 
-BOS, EOS, PAD = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"  # ids 0, 1, 2, as in DeepSeek's
-USER, ASSISTANT = "<｜User｜>", "<｜Assistant｜>"
-THINK, END_THINK = "<think>", "</think>"
-TOOLS = ("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>",
-         "<｜tool▁sep｜>", "<｜tool▁output▁begin｜>", "<｜tool▁output▁end｜>")  # fmt: skip
-SPECIAL = (BOS, EOS, PAD, USER, ASSISTANT, THINK, END_THINK, *TOOLS)
+from dsmini.language.special import ASSISTANT, BOS, END_THINK, EOS, PAD, SPECIAL, THINK, TOOLS, USER  # noqa: F401
 
 LARGEST_NUMBER = 63
 _NUMBERS = tuple(str(number) for number in range(LARGEST_NUMBER + 1))

@@ -16,12 +16,15 @@ _HOMES = {
     "fp8_tiles": "dsmini.widgets.faces_v3",
     "clip_map": "dsmini.widgets.faces_r1",
     "group_advantages": "dsmini.widgets.faces_r1",
+    "template_explorer": "dsmini.widgets.faces_v31",
+    "budget_explorer": "dsmini.widgets.faces_v31",
+    "sparsity": "dsmini.widgets.faces_v32",
     "Widget": "dsmini.widgets.base",
 }
 
 __all__ = [
-    "Widget", "absorption", "clip_map", "fp8_tiles", "group_advantages", "kv_calculator", "mtp_tape", "router",
-    "timeline",
+    "Widget", "absorption", "budget_explorer", "clip_map", "fp8_tiles", "group_advantages", "kv_calculator",
+    "mtp_tape", "router", "sparsity", "template_explorer", "timeline",
 ]  # fmt: skip
 
 

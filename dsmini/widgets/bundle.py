@@ -11,9 +11,10 @@ import re
 from pathlib import Path
 
 WIDGETS = (
-    "absorption", "clip_map", "fp8_tiles", "group_advantages", "kv_calculator", "mtp_tape", "router", "timeline",
+    "absorption", "budget_explorer", "clip_map", "fp8_tiles", "group_advantages", "kv_calculator", "mtp_tape", "router",
+    "sparsity", "template_explorer", "timeline",
 )  # fmt: skip
-STYLES = ("widgets", "widgets_v3", "widgets_r1")
+STYLES = ("widgets", "widgets_v3", "widgets_r1", "widgets_v31", "widgets_v32")
 
 _FOLDER = Path(__file__).parent
 _IMPORT = re.compile(r'^import\s*\{([^}]*)\}\s*from\s*"\./([\w-]+)\.js";\n', re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Invented data for widgets shown without any: a lopsided router, a draft model and its tape, activations, answers.
+"""Invented data for widgets shown without any: a router, a tape of drafts, activations, answers, attention.
 
 Made from Python's own uniform numbers, which are the same everywhere. A chapter passes the data of a trained model.
 """
@@ -58,6 +58,35 @@ def answer_groups(seed=0):
                    for i in range(12)]  # fmt: skip
         groups.append({"prompt": prompt, "answers": answers})
     return groups
+
+
+def sparse_attention(length=192, seed=0):
+    """Attention of 8 queries in 2 layers, most of it on a few tokens, one of them the needle; and its needles' places.
+
+    A dict with the fields of `dsmini.model.sparsity.Sparsity`, and needles. The invented indexer sees the logits
+    through some noise.
+    """
+    pick = random.Random(seed)
+    queries = list(range(length - 31, length, 4))
+    needles = [pick.randrange(length - 40) for _ in queries]
+    attention, indexer = [], []
+    for sharpness in (1.6, 2.2):
+        logits = [[sharpness * _bell(pick) + 3 * sharpness * (place == needle) for place in range(query + 1)]
+                  for query, needle in zip(queries, needles, strict=True)]  # fmt: skip
+        attention.append([_softmax(row) + [0.0] * (length - len(row)) for row in logits])
+        indexer.append([_falling([x + 1.5 * _bell(pick) for x in row])[:32] for row in logits])
+    draws = [_falling([pick.random() for _ in range(query + 1)])[:32] for query in queries]
+    return {"queries": queries, "attention": attention, "indexer": indexer, "random": draws, "needles": needles}
+
+
+def _softmax(logits):
+    weights = [math.exp(x) for x in logits]
+    return [weight / sum(weights) for weight in weights]
+
+
+def _falling(values):
+    """The places of the values, the largest first."""
+    return sorted(range(len(values)), key=lambda place: -values[place])
 
 
 def _speculate(places, pick, greedy):

@@ -6,6 +6,7 @@ from playwright.sync_api import TimeoutError
 KEYS = {
     "range": ["End", "Home", "ArrowRight"],
     "number": ["ArrowUp", "ArrowDown"],
+    "text": ["x"],
     "radio": ["ArrowRight"],
     "checkbox": ["Space"],
     "select-one": ["ArrowDown", "ArrowUp"],
@@ -108,6 +109,8 @@ def use(page, element, kind, place):
     if kind == "select-one":
         others = element.evaluate("s => [...s.options].map(o => o.index).filter(i => i !== s.selectedIndex)")
         element.select_option(index=others[int(place * len(others))])
+    elif kind == "text":
+        element.fill(f"to type {place}")
     elif kind == "number":
         element.fill(element.get_attribute("max" if place > 0.5 else "min") or str(int(10 * place)))
         element.press("Tab")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import chromium
 import pytest
+from lean_attention import LEAN, LEAN_WORDS
 
 import dsmini
 from dsmini import widgets
@@ -21,6 +22,14 @@ MARKED = [
                                    for j in range(4)]}
     for i, prompt in enumerate(("first", "second"))
 ]  # fmt: skip
+
+# Curves as `accuracy_at_budgets` measures them, and two ways to answer beside them.
+CURVES = {
+    f"{swaps} swaps": [{"budget": n, "accuracy": 0.2 + 0.7 * n / 40 / swaps, "tokens": 0.8 * n, "forced": 1 - n / 40}
+                       for n in (0, 8, 16, 32)]
+    for swaps in (1, 2)
+}  # fmt: skip
+WAYS = [{"label": "not thinking", "tokens": 2, "accuracy": 0.3}, {"label": "sure", "tokens": 30, "accuracy": 0.99}]
 
 
 @pytest.fixture(scope="module")  # not the session: two of Playwright's loops cannot be open at once
@@ -52,6 +61,12 @@ def folder(tmp_path_factory):
         widgets.clip_map(),
         widgets.group_advantages(),
         widgets.group_advantages(MARKED),
+        widgets.template_explorer(),
+        widgets.template_explorer("qwen3", turns=3, tools=True, keep_thoughts=True),
+        widgets.budget_explorer(),
+        widgets.budget_explorer(CURVES, WAYS, {"high": 32, "low": 8}),
+        widgets.sparsity(),
+        widgets.sparsity(LEAN, words=LEAN_WORDS, k=2),
     ]
     outputs = "".join(
         f'<div class="cell_output"><div class="output text_html">{w.to_html()}</div></div>' for w in shown
@@ -93,6 +108,12 @@ def new_page(browser):
 
 def _local(request):
     return request.url.startswith(("file:", "blob:", "data:", "about:"))
+
+
+@pytest.fixture
+def measured():
+    """The curves of the second budget explorer."""
+    return CURVES
 
 
 @pytest.fixture

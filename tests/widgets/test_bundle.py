@@ -22,9 +22,9 @@ def test_a_widget_module_stands_alone(name):
 
 def test_each_module_is_joined_once():
     assert re.findall(r"^const \$(\w+) = \(\(\)", bundle.bundle(), re.MULTILINE) == [
-        "common", "formulas", "absorption_story", "absorption", "policy", "clip_map", "float8", "fp8_tiles",
-        "group_advantages", "kv_calculator", "speculation", "mtp_tape", "routing", "router_charts", "router",
-        "timeline", "page",
+        "common", "formulas", "absorption_story", "absorption", "budget_explorer", "policy", "clip_map", "float8",
+        "fp8_tiles", "group_advantages", "kv_calculator", "speculation", "mtp_tape", "routing", "router_charts",
+        "router", "recall", "sparsity_row", "sparsity_curves", "sparsity", "template_explorer", "timeline", "page",
     ]  # fmt: skip
 
 

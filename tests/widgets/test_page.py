@@ -11,7 +11,7 @@ CONTROLS = "ds-widget :is(input, select, button, summary)"
 
 
 def test_every_widget_runs_from_a_file(page):
-    assert page.locator("ds-widget .dsw").count() == page.locator("ds-widget").count() == 10
+    assert page.locator("ds-widget .dsw").count() == page.locator("ds-widget").count() == 16
 
 
 # ---- timeline ---------------------------------------------------------------------------------------------------
