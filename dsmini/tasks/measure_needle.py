@@ -30,7 +30,8 @@ def recall_of_attention(model, length=512, texts=16, seed=0, batch_size=8):
     """What the questions' selected tokens hold of their attention, layer by layer: a list of dicts.
 
     kept: the share that the selected tokens hold, mean over all questions. best: that of the k tokens with the most
-    attention, for the same k. needle: how often the record that is asked for is among the selected.
+    attention, for the same k. needle: how often the record that is asked for is among the selected. (Who misses it may
+    be right all the same: to find none of a key's other fifteen records is to know the sixteenth.)
     Attention is what the layer would pay if it looked at everything it sees, all heads together.
     """
     totals, batches = {}, 0
