@@ -58,6 +58,7 @@ def described(row):
         "family_line",
         "v31_modes",
         "terminus_changes",
+        "dsa_stages",
         "qwen3_stages",
     ],
 )
@@ -204,3 +205,8 @@ def test_picture_of_the_book_is_what_its_script_draws(mode):
     spec.loader.exec_module(line)
     committed = (ROOT / "book" / "_assets" / f"line-{mode}.svg").read_text(encoding="utf-8")
     assert committed == line.picture(mode)
+
+
+def test_stages_of_sparse_attention_have_the_reports_tokens():
+    tokens = {row["name"]: row["steps"] * row["sequences"] * row["tokens"] for row in dsmini.facts()["dsa_stages"]}
+    assert {name: round(count / 1e9, 1) for name, count in tokens.items()} == {"warm-up": 2.1, "sparse": 943.7}
