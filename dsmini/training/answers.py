@@ -5,12 +5,10 @@ know: the head is applied where an answer is expected and nowhere else. A long t
 spend much of its time on logits that nobody reads.
 """
 
-import math
-
 import torch
 from torch.nn import functional as F
 
-from dsmini.training.loop import run_steps
+from dsmini.training.loop import must_be_finite, run_steps
 from dsmini.training.pretrain import learning_rate_at, new_optimizer
 from dsmini.training.snapshot import describe, fingerprint
 
@@ -74,9 +72,3 @@ def checked(batch):
 def fingerprint_of(data):
     """A short text that tells data from other data by its first step."""
     return fingerprint(torch.cat([part.flatten().to(torch.int64) for part in data(0)]))
-
-
-def must_be_finite(loss, step):
-    """Raises FloatingPointError, naming the step, for a loss that is not finite."""
-    if not math.isfinite(loss):
-        raise FloatingPointError(f"the loss is {loss} at step {step}; lower learning_rate and train again")

@@ -20,8 +20,8 @@ import torch
 from dsmini.model.dsa import SparseLatentAttention, watch_selection
 from dsmini.model.selectors import selecting
 from dsmini.model.transformer import Transformer
-from dsmini.training.answers import answer_loss, checked, fingerprint_of, must_be_finite
-from dsmini.training.loop import run_steps
+from dsmini.training.answers import answer_loss, checked, fingerprint_of
+from dsmini.training.loop import must_be_finite, run_steps
 from dsmini.training.pretrain import learning_rate_at
 from dsmini.training.snapshot import describe
 

@@ -5,6 +5,7 @@ every time, and the list of what they gave is all that a run remembers besides t
 generator.
 """
 
+import math
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -42,3 +43,9 @@ def run_steps(take_step, model, optimizer, generator, steps, *, name, progress=T
             save_snapshot(snapshot, run, model, optimizer, generator, rows, names)
     model.eval()
     return history
+
+
+def must_be_finite(loss, step):
+    """Raises FloatingPointError, naming the step, for a loss that is not finite."""
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss} at step {step}; lower learning_rate and train again")

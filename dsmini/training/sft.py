@@ -6,13 +6,11 @@ length with a mean each would let short responses count for more than they are o
 pieces of like length all the same: each has the weight of its tokens, and one long thought pads no short answers.
 """
 
-import math
-
 import torch
 from torch.nn import functional as F
 
 from dsmini.language.tokenizer import EOS, TOKENIZER
-from dsmini.training.loop import run_steps
+from dsmini.training.loop import must_be_finite, run_steps
 from dsmini.training.pretrain import learning_rate_at, new_optimizer
 from dsmini.training.rollout import pad, token_batches
 from dsmini.training.snapshot import describe, fingerprint
@@ -57,8 +55,7 @@ def sft_step(model, optimizer, prompts, responses, settings, step):
         loss = response_loss(model, inputs, targets, mask) * (int(mask.sum()) / tokens)
         loss.backward()
         total += loss.item()
-    if not math.isfinite(total):
-        raise FloatingPointError(f"the loss is {total} at step {step}; lower learning_rate and train again")
+    must_be_finite(total, step)
     torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
     optimizer.step()
     return total
