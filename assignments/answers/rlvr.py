@@ -122,7 +122,8 @@ def kept_advantages(rewards, finished):
         raise ValueError("finished")
     rewards = rewards.masked_fill(~finished, 0)
     n = finished.sum(1, keepdim=True)
-    alike = rewards.masked_fill(~finished, -1e9).amax(1, keepdim=True) == rewards.masked_fill(~finished, 1e9).amin(1, keepdim=True)
+    high = rewards.masked_fill(~finished, -1e9).amax(1, keepdim=True)
+    alike = rewards.masked_fill(~finished, 1e9).amin(1, keepdim=True) == high
     others = (rewards.sum(1, keepdim=True) - rewards) / (n - 1).clamp(min=1)
     return (rewards - others).masked_fill(~finished | (alike & (n > 1)), 0)
 """,
@@ -713,7 +714,8 @@ def same_set(key, answer):
         ("        if not re.fullmatch(number, word):\n            raise ValueError(word)\n", ""),
         (
             "            return Fraction(word)\n        except ZeroDivisionError:",
-            "            return Fraction(word) if re.fullmatch(number, word) else Fraction(eval(word))\n        except Exception:",
+            "            return Fraction(word) if re.fullmatch(number, word) else Fraction(eval(word))\n"
+            "        except Exception:",
         ),
     ),
     "the answer is only a part of the key": _changed(
