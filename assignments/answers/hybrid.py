@@ -14,7 +14,7 @@ def _edited(source, *edits):
     return source
 
 
-_RENDER = '''
+_RENDER = """
 def render_keeping(earlier, question, tags, keep, thinking):
     if not isinstance(keep, int) or keep < 0:
         raise ValueError(f"keep = {keep!r}")
@@ -33,9 +33,9 @@ def render_keeping(earlier, question, tags, keep, thinking):
             seen += 1
         text += tags.close + answer + tags.end
     return text + tags.user + question + tags.model + (tags.think if thinking else tags.close)
-'''
+"""
 
-_BILL = '''
+_BILL = """
 def reading_bill(prompts, replies, page):
     if page < 1:
         raise ValueError("page: expected 1 or more")
@@ -54,9 +54,9 @@ def reading_bill(prompts, replies, page):
         bill.append(len(prompt) - reused)
         caches.append(prompt + reply[:-1])
     return bill
-'''
+"""
 
-_SCORED = '''
+_SCORED = """
 def scored(tokens, thought_about):
     row, mask = tokens.tolist(), []
     ids = {tag: TOKENIZER.id(tag) for tag in (USER, ASSISTANT, THINK, EOS, PAD, *TOOLS)}
@@ -83,9 +83,9 @@ def scored(tokens, thought_about):
             if token == ids[EOS]:
                 state = "read"
     return torch.tensor(mask, dtype=torch.bool)
-'''
+"""
 
-_SPEND = '''
+_SPEND = """
 def spend(confidence, direct_tokens, thinking_tokens, budget):
     if confidence.shape != direct_tokens.shape or confidence.shape != thinking_tokens.shape:
         raise ValueError("thinking_tokens: expected one shape")
@@ -98,9 +98,9 @@ def spend(confidence, direct_tokens, thinking_tokens, budget):
         if spent + price > budget:
             return value, float((budget - spent) / price)
     return math.inf, 0.0
-'''
+"""
 
-_THINK = '''
+_THINK = """
 def think_within(step, budget, grace, room, close_id, end_id, stops=(), bridge=()):
     for name, value in {"budget": budget, "grace": grace, "room": room}.items():
         if value < 0:
@@ -129,9 +129,9 @@ def think_within(step, budget, grace, room, close_id, end_id, stops=(), bridge=(
         if token == end_id:
             break
     return tokens, forced
-'''
+"""
 
-_SPLIT = '''
+_SPLIT = """
 def split_stream(chunks, thinking, tags):
     state, text = "thought" if thinking else "answer", ""
     for chunk in chunks:
@@ -168,12 +168,12 @@ def split_stream(chunks, thinking, tags):
         yield "cut", text
     elif text:
         yield state, text
-'''
+"""
 
 RIGHT = {
     "render_keeping": {
         "counts the thoughts forwards": _RENDER,
-        "walks from the last turn to the first": '''
+        "walks from the last turn to the first": """
 def render_keeping(earlier, question, tags, keep, thinking):
     if type(keep) is not int or keep < 0:
         raise ValueError("keep: expected 0 or more")
@@ -191,11 +191,11 @@ def render_keeping(earlier, question, tags, keep, thinking):
             inside, left = tags.think + thought, left - 1
         pieces.insert(0, f"{tags.user}{asked}{tags.model}{inside}{tags.close}{answer}{tags.end}")
     return tags.begin + "".join(pieces)
-''',
+""",
     },
     "reading_bill": {
         "loops over zipped tokens": _BILL,
-        "keeps a set of pages, named by all that comes before their ends": '''
+        "keeps a set of pages, named by all that comes before their ends": """
 def reading_bill(prompts, replies, page):
     if len(prompts) != len(replies):
         raise ValueError(f"replies: {len(replies)}")
@@ -213,8 +213,8 @@ def reading_bill(prompts, replies, page):
         for stop in range(page, len(computed) + 1, page):
             pages.add(tuple(computed[:stop]))
     return bill
-''',
-        "os.path.commonprefix; my_bill of literal structure": '''
+""",
+        "os.path.commonprefix; my_bill of literal structure": """
 import os
 
 def reading_bill(prompts, replies, page):
@@ -235,11 +235,11 @@ def my_bill():
         prompts, replies = my_talks[rule]
         bills[rule] = reading_bill(prompts, replies, my_page)
     return bills
-''',
+""",
     },
     "scored": {
         "a machine of three states": _SCORED,
-        "decides segment by segment, with slices": '''
+        "decides segment by segment, with slices": """
 def scored(tokens, thought_about):
     row = [int(token) for token in tokens]
     starts = [i for i, token in enumerate(row) if token == TOKENIZER.id(ASSISTANT)]
@@ -269,11 +269,11 @@ def scored(tokens, thought_about):
             if row[i] == TOKENIZER.id(TOOLS[-1]):
                 score(i + 1)
     return mask
-''',
+""",
     },
     "spend": {
         "what each threshold costs, by masks": _SPEND,
-        "sorts, and sums the runs of equals": '''
+        "sorts, and sums the runs of equals": """
 def spend(confidence, direct_tokens, thinking_tokens, budget):
     if len({tuple(t.shape) for t in (confidence, direct_tokens, thinking_tokens)}) > 1:
         raise ValueError("thinking_tokens and the others: expected one shape")
@@ -287,11 +287,11 @@ def spend(confidence, direct_tokens, thinking_tokens, budget):
     if k == len(values):
         return math.inf, 0.0
     return values[k].item(), ((rest - (ends[k] - prices[k])) / prices[k]).item()
-''',
+""",
     },
     "think_within": {
         "the closing behind the loop": _THINK,
-        "thought and answer in functions of their own": '''
+        "thought and answer in functions of their own": """
 def think_within(step, budget, grace, room, close_id, end_id, stops=(), bridge=()):
     if min(budget, grace, room) < 0:
         raise ValueError(f"budget, grace or room is negative: {budget, grace, room}")
@@ -324,11 +324,11 @@ def think_within(step, budget, grace, room, close_id, end_id, stops=(), bridge=(
         if written[-1][0] == end_id:
             break
     return [token for token, _ in written], [mark for _, mark in written]
-''',
+""",
     },
     "split_stream": {
         "sorted places, a counted overlap": _SPLIT,
-        "character by character": '''
+        "character by character": """
 def split_stream(chunks, thinking, tags):
     kind, held, call = ("thought" if thinking else "answer"), "", ""
     following = {"thought": (tags.close, "answer"), "answer": (tags.call, "call"), "call": (tags.end_call, "answer")}
@@ -355,7 +355,7 @@ def split_stream(chunks, thinking, tags):
         yield "cut", call + held
     elif held:
         yield kind, held
-''',
+""",
     },
 }
 
@@ -383,10 +383,16 @@ WRONG = {
             _RENDER, ("            if seen >= first:", "            if seen >= first and thought:")
         ),
         "leaves the opening tag of a dropped thought": _edited(
-            _RENDER, ("text += tags.think + thought", "text += thought"), ("            if seen", "            text += tags.think\n            if seen")
+            _RENDER,
+            ("text += tags.think + thought", "text += thought"),
+            ("            if seen", "            text += tags.think\n            if seen"),
         ),
         "no closing tag before an answer at once": _edited(
-            _RENDER, ("        text += tags.close + answer", "        text += (tags.close if thought is not None else '') + answer")
+            _RENDER,
+            (
+                "        text += tags.close + answer",
+                "        text += (tags.close if thought is not None else '') + answer",
+            ),
         ),
         "always opens a thought": _edited(_RENDER, ("(tags.think if thinking else tags.close)", "tags.think")),
         "asks for no thought with an empty pair": _edited(
@@ -394,14 +400,18 @@ WRONG = {
         ),
         "no end behind an earlier answer": _edited(_RENDER, ("answer + tags.end", "answer")),
         "begins every turn": _edited(
-            _RENDER, ("text += tags.user + asked", "text += (tags.begin if text != tags.begin else '') + tags.user + asked")
+            _RENDER,
+            ("text += tags.user + asked", "text += (tags.begin if text != tags.begin else '') + tags.user + asked"),
         ),
         "looks for tags in the open question only": _edited(
             _RENDER, ("[*earlier, (question, None, None)]", "[(question, None, None)]")
         ),
         "looks for tags in what is shown only": _edited(
             _RENDER,
-            ("            for tag in tags:", "            for tag in tags if text is not turn[1] or keep >= len(earlier) else ():"),
+            (
+                "            for tag in tags:",
+                "            for tag in tags if text is not turn[1] or keep >= len(earlier) else ():",
+            ),
         ),
         "looks for some of the tags only": _edited(_RENDER, ("for tag in tags:", "for tag in tags[:6]:")),
         "takes any keep": _edited(_RENDER, ("not isinstance(keep, int) or keep < 0", "False")),
@@ -424,8 +434,12 @@ WRONG = {
         "adds up what several turns share": _edited(
             _BILL, ("max(reused, common - common % page)", "min(len(prompt) - 1, reused + common - common % page)")
         ),
-        "counts equal tokens behind a difference": _edited(_BILL, ("                    break\n", "                    continue\n")),
-        "counts pages": _edited(_BILL, ("bill.append(len(prompt) - reused)", "bill.append(-(-(len(prompt) - reused) // page))")),
+        "counts equal tokens behind a difference": _edited(
+            _BILL, ("                    break\n", "                    continue\n")
+        ),
+        "counts pages": _edited(
+            _BILL, ("bill.append(len(prompt) - reused)", "bill.append(-(-(len(prompt) - reused) // page))")
+        ),
         "counts what is taken over": _edited(_BILL, ("bill.append(len(prompt) - reused)", "bill.append(reused)")),
         "longer by what it has said": _edited(
             _BILL, ("bill.append(len(prompt) - reused)", "bill.append(len(prompt) + len(reply) - reused)")
@@ -436,21 +450,21 @@ WRONG = {
             _BILL, ("caches.append(prompt + reply[:-1])", "prompt += reply[:-1]\n        caches.append(prompt)")
         ),
         "another student's numbers": _BILL
-        + '''
+        + """
 def my_bill():
     return {"none kept": [16, 13, 16, 21, 25, 21], "last kept": [16, 10, 78, 75, 62, 103],
             "all kept": [16, 10, 15, 17, 16, 16]}
-''',
+""",
         "the lengths of my prompts": _BILL
-        + '''
+        + """
 def my_bill():
     return {rule: [len(prompt) for prompt in my_talks[rule][0]] for rule in my_talks}
-''',
+""",
         "my bill without my pages": _BILL
-        + '''
+        + """
 def my_bill():
     return {rule: reading_bill(*my_talks[rule], 1) for rule in my_talks}
-''',
+""",
     },
     "scored": {
         "scores the switch": _edited(
@@ -468,23 +482,38 @@ def my_bill():
         "scores what is behind a tool in a dropped turn": _edited(
             _SCORED, ('            state = "say"\n', '            state, learned = "say", True\n')
         ),
-        "nothing behind a tool's result": _edited(_SCORED, ('            state = "say"\n', '            state = "read"\n')),
-        "scores the results": _edited(_SCORED, ('        elif token == ids[TOOLS[-2]]:\n            state = "read"\n', ""),
-            ('            if token == ids[EOS]:\n                state = "read"\n', "")),
+        "nothing behind a tool's result": _edited(
+            _SCORED, ('            state = "say"\n', '            state = "read"\n')
+        ),
+        "scores the results": _edited(
+            _SCORED,
+            ('        elif token == ids[TOOLS[-2]]:\n            state = "read"\n', ""),
+            ('            if token == ids[EOS]:\n                state = "read"\n', ""),
+        ),
         "scores the second of two results": _edited(
-            _SCORED, ('elif token == ids[TOOLS[-2]]:\n            state = "read"', 'elif token == ids[TOOLS[-2]] and state != "say":\n            state = "read"')
+            _SCORED,
+            (
+                'elif token == ids[TOOLS[-2]]:\n            state = "read"',
+                'elif token == ids[TOOLS[-2]] and state != "say":\n            state = "read"',
+            ),
         ),
         "scores the tag behind a result": _edited(
             _SCORED, ('            state = "say"\n', '            state, mask[-1] = "say", learned\n')
         ),
         "scores the last turn only": _edited(
-            _SCORED, ('turn, state = turn + 1, "switch"', 'turn, state = turn + 1, "switch"\n            mask = [False] * len(mask)')
+            _SCORED,
+            (
+                'turn, state = turn + 1, "switch"',
+                'turn, state = turn + 1, "switch"\n            mask = [False] * len(mask)',
+            ),
         ),
         "does not score the tag that the model closes with": _edited(
             _SCORED, ("mask[-1] = learned\n", "mask[-1] = learned and token != TOKENIZER.id(END_THINK)\n")
         ),
         "scores everything behind the first answer, padding as well": _edited(
-            _SCORED, (" or token == ids[PAD]", ""), ('                state = "read"\n    return', "                pass\n    return")
+            _SCORED,
+            (" or token == ids[PAD]", ""),
+            ('                state = "read"\n    return', "                pass\n    return"),
         ),
         "the mask is one token early": _edited(
             _SCORED, ("torch.tensor(mask, dtype=torch.bool)", "torch.tensor(mask[1:] + [False], dtype=torch.bool)")
@@ -496,11 +525,14 @@ def my_bill():
             ("    state, turn", "    thought_about = [*thought_about, *[True] * 9]\n    state, turn"),
         ),
         "does not see a contradiction": _edited(_SCORED, ("if thinks and not thought_about[turn]", "if False")),
-        "forgets the user": _edited(_SCORED, ('token == ids[USER] or token == ids[PAD]', "False"),
-            ('            if token == ids[EOS]:\n                state = "read"\n', "")),
+        "forgets the user": _edited(
+            _SCORED,
+            ("token == ids[USER] or token == ids[PAD]", "False"),
+            ('            if token == ids[EOS]:\n                state = "read"\n', ""),
+        ),
     },
     "spend": {
-        "one by one, as if nobody tied": '''
+        "one by one, as if nobody tied": """
 def spend(confidence, direct_tokens, thinking_tokens, budget):
     if not confidence.shape == direct_tokens.shape == thinking_tokens.shape:
         raise ValueError("thinking_tokens")
@@ -512,36 +544,56 @@ def spend(confidence, direct_tokens, thinking_tokens, budget):
             return confidence[i].item(), (left / thinking_tokens[i]).item()
         left -= thinking_tokens[i].item()
     return math.inf, 0.0
-''',
+""",
         "the direct attempt is free where it thinks": _edited(
             _SPEND,
             ("(direct_tokens + below * thinking_tokens)", "torch.where(below, thinking_tokens, direct_tokens)"),
             ("(at * thinking_tokens)", "(at * (thinking_tokens - direct_tokens))"),
         ),
-        "direct answers are free": _edited(_SPEND, ("(direct_tokens + below * thinking_tokens)", "(below * thinking_tokens)")),
+        "direct answers are free": _edited(
+            _SPEND, ("(direct_tokens + below * thinking_tokens)", "(below * thinking_tokens)")
+        ),
         "thinks where it is most sure": _edited(
-            _SPEND, ("sorted(set(confidence.tolist()))", "sorted(set(confidence.tolist()), reverse=True)"), ("confidence < value", "confidence > value")
+            _SPEND,
+            ("sorted(set(confidence.tolist()))", "sorted(set(confidence.tolist()), reverse=True)"),
+            ("confidence < value", "confidence > value"),
         ),
         "p = 1 where the budget is met": _edited(_SPEND, ("spent + price > budget", "spent + price >= budget")),
         "no coin": _edited(_SPEND, ("float((budget - spent) / price)", "0.0")),
-        "the coin's other side": _edited(_SPEND, ("float((budget - spent) / price)", "1 - float((budget - spent) / price)")),
-        "p is a share of the budget": _edited(_SPEND, ("float((budget - spent) / price)", "float((budget - spent) / budget)")),
-        "every thought costs the mean": _edited(_SPEND, ("    for value", "    thinking_tokens = torch.full_like(thinking_tokens, thinking_tokens.mean().item())\n    for value")),
+        "the coin's other side": _edited(
+            _SPEND, ("float((budget - spent) / price)", "1 - float((budget - spent) / price)")
+        ),
+        "p is a share of the budget": _edited(
+            _SPEND, ("float((budget - spent) / price)", "float((budget - spent) / budget)")
+        ),
+        "every thought costs the mean": _edited(
+            _SPEND,
+            (
+                "    for value",
+                "    thinking_tokens = torch.full_like(thinking_tokens, thinking_tokens.mean().item())\n    for value",
+            ),
+        ),
         "the mean of the group, not its sum": _edited(
             _SPEND, ("(at * thinking_tokens).mean()", "thinking_tokens[at].mean()")
         ),
-        "the largest confidence in the place of infinity": _edited(_SPEND, ("return math.inf, 0.0", "return confidence.max().item(), 1.0")),
+        "the largest confidence in the place of infinity": _edited(
+            _SPEND, ("return math.inf, 0.0", "return confidence.max().item(), 1.0")
+        ),
         "spends what cannot be paid": _edited(_SPEND, ("budget < direct_tokens.mean()", "budget < 0")),
         "takes what broadcasts": _edited(
             _SPEND, ("confidence.shape != direct_tokens.shape or confidence.shape != thinking_tokens.shape", "False")
         ),
-        "sorts its input": _edited(_SPEND, ("    for value", "    confidence.copy_(confidence.sort().values)\n    for value")),
+        "sorts its input": _edited(
+            _SPEND, ("    for value", "    confidence.copy_(confidence.sort().values)\n    for value")
+        ),
         "steps of one hundredth in p": _edited(
             _SPEND, ("float((budget - spent) / price)", "round(float((budget - spent) / price), 2)")
         ),
     },
     "think_within": {
-        "no grace: cuts with the budget": _edited(_THINK, ("n >= budget + grace or (n >= budget and ends)", "n >= budget")),
+        "no grace: cuts with the budget": _edited(
+            _THINK, ("n >= budget + grace or (n >= budget and ends)", "n >= budget")
+        ),
         "waits for the grace's end, whatever ends before": _edited(
             _THINK, ("n >= budget + grace or (n >= budget and ends)", "n >= budget + grace")
         ),
@@ -549,21 +601,37 @@ def spend(confidence, direct_tokens, thinking_tokens, budget):
             _THINK, ("n >= budget + grace or (n >= budget and ends)", "(n >= budget and ends) or n > 500")
         ),
         "one token over the grace": _edited(_THINK, ("n >= budget + grace", "n > budget + grace")),
-        "a sentence's end counts one token too late": _edited(_THINK, ("(n >= budget and ends)", "(n > budget and ends)")),
+        "a sentence's end counts one token too late": _edited(
+            _THINK, ("(n >= budget and ends)", "(n > budget and ends)")
+        ),
         "a sentence's end counts before the budget": _edited(_THINK, ("(n >= budget and ends)", "ends and n > 0")),
-        "the beginning is no end of a sentence": _edited(_THINK, ("not tokens or tokens[-1] in stops", "tokens[-1:] != [] and tokens[-1] in stops")),
+        "the beginning is no end of a sentence": _edited(
+            _THINK, ("not tokens or tokens[-1] in stops", "tokens[-1:] != [] and tokens[-1] in stops")
+        ),
         "looks at the sentence only behind a draw, so grace 0 and budget 0 draw once": _edited(
-            _THINK, ("if n >= budget + grace", "if n and n >= budget + grace"), ("(n >= budget and ends)", "(n and n >= budget and ends)")
+            _THINK,
+            ("if n >= budget + grace", "if n and n >= budget + grace"),
+            ("(n >= budget and ends)", "(n and n >= budget and ends)"),
         ),
         "draws a token and throws it away": _edited(
-            _THINK, ("        if n >= budget + grace", "        token = step(list(tokens))\n        if n >= budget + grace"),
+            _THINK,
+            ("        if n >= budget + grace", "        token = step(list(tokens))\n        if n >= budget + grace"),
             ("            break\n        token = step(list(tokens))\n", "            break\n"),
         ),
         "an end inside the thought ends everything": _edited(
-            _THINK, ("        if token == end_id:\n            break\n        tokens", "        if token == end_id:\n            return tokens + [token], forced + [False]\n        tokens")
+            _THINK,
+            (
+                "        if token == end_id:\n            break\n        tokens",
+                "        if token == end_id:\n            return tokens + [token], forced + [False]\n        tokens",
+            ),
         ),
         "writes the end inside the thought": _edited(
-            _THINK, ("        if token == end_id:\n            break\n        tokens", "        if token == end_id:\n            tokens.append(token)\n            forced.append(False)\n            break\n        tokens")
+            _THINK,
+            (
+                "        if token == end_id:\n            break\n        tokens",
+                "        if token == end_id:\n            tokens.append(token)\n"
+                "            forced.append(False)\n            break\n        tokens",
+            ),
         ),
         "an end inside the thought is a token of it": _edited(
             _THINK, ("        if token == end_id:\n            break\n        tokens", "        tokens")
@@ -571,9 +639,16 @@ def spend(confidence, direct_tokens, thinking_tokens, budget):
         "no bridge": _edited(_THINK, ("[*bridge, close_id]", "[close_id]")),
         "the bridge behind the tag": _edited(_THINK, ("[*bridge, close_id]", "[close_id, *bridge]")),
         "a bridge when the model closes by itself": _edited(
-            _THINK, ("        tokens.append(token)\n", "        tokens += list(bridge) * (token == close_id)\n        forced += [True] * len(bridge) * (token == close_id)\n        tokens.append(token)\n")
+            _THINK,
+            (
+                "        tokens.append(token)\n",
+                "        tokens += list(bridge) * (token == close_id)\n"
+                "        forced += [True] * len(bridge) * (token == close_id)\n        tokens.append(token)\n",
+            ),
         ),
-        "the bridge is not marked as forced": _edited(_THINK, ("forced.append(True)", "forced.append(token == close_id)")),
+        "the bridge is not marked as forced": _edited(
+            _THINK, ("forced.append(True)", "forced.append(token == close_id)")
+        ),
         "the model's own close is marked as forced": _edited(
             _THINK, ("forced.append(False)\n        closed", "forced.append(token == close_id)\n        closed")
         ),
@@ -583,10 +658,21 @@ def spend(confidence, direct_tokens, thinking_tokens, budget):
             _THINK, ("said += 1\n        if token == end_id", "said += 1\n        if token in (end_id, close_id)")
         ),
         "adds an end where the room is used up": _edited(
-            _THINK, ("    return tokens, forced", "    if tokens[-1] != end_id:\n        tokens.append(end_id)\n        forced.append(True)\n    return tokens, forced")
+            _THINK,
+            (
+                "    return tokens, forced",
+                "    if tokens[-1] != end_id:\n        tokens.append(end_id)\n        forced.append(True)\n"
+                "    return tokens, forced",
+            ),
         ),
         "does not show the model what was forced": _edited(
-            _THINK, ("        token = step(list(tokens))\n        tokens.append(token)\n        forced.append(False)\n        said", "        token = step([t for t, f in zip(tokens, forced) if not f])\n        tokens.append(token)\n        forced.append(False)\n        said")
+            _THINK,
+            (
+                "        token = step(list(tokens))\n        tokens.append(token)\n"
+                "        forced.append(False)\n        said",
+                "        token = step([t for t, f in zip(tokens, forced) if not f])\n"
+                "        tokens.append(token)\n        forced.append(False)\n        said",
+            ),
         ),
         "takes negative numbers": _edited(_THINK, ("if value < 0", "if value is None")),
         "forgets to check the room": _edited(_THINK, (', "room": room}', "}")),
@@ -596,34 +682,58 @@ def spend(confidence, direct_tokens, thinking_tokens, budget):
             _SPLIT, ("            sure = len(text) - keep\n", "            sure = len(text)\n")
         ),
         "waits for the end with everything": _edited(
-            _SPLIT, ("    for chunk in chunks:\n        text += chunk\n", "    for chunk in [''.join(chunks)]:\n        text += chunk\n")
+            _SPLIT,
+            (
+                "    for chunk in chunks:\n        text += chunk\n",
+                "    for chunk in [''.join(chunks)]:\n        text += chunk\n",
+            ),
         ),
         "a list, not a stream": _edited(_SPLIT, ("def split_stream(", "def _split_stream("))
-        + '''
+        + """
 def split_stream(chunks, thinking, tags):
     return list(_split_stream(chunks, thinking, tags))
-''',
+""",
         "always holds back the length of a tag": _edited(
-            _SPLIT, ("sure = len(text) - keep\n            if sure:", "sure = len(text) - max(len(inner), len(tags.end)) + 1\n            if sure > 0:")
+            _SPLIT,
+            (
+                "sure = len(text) - keep\n            if sure:",
+                "sure = len(text) - max(len(inner), len(tags.end)) + 1\n            if sure > 0:",
+            ),
         ),
         "holds back from any bracket": _edited(
             _SPLIT,
-            ("            sure = len(text) - keep\n", "            places = [text.find(c) for c in (inner[0], tags.end[0]) if c in text]\n            sure = min(places, default=len(text))\n"),
+            (
+                "            sure = len(text) - keep\n",
+                "            places = [text.find(c) for c in (inner[0], tags.end[0]) if c in text]\n"
+                "            sure = min(places, default=len(text))\n",
+            ),
         ),
         "holds back the shortest beginning of a tag": _edited(
             _SPLIT, ("                        keep = n\n", "                        keep = keep or n\n")
         ),
         "does not hold back for the end": _edited(
-            _SPLIT, ("for tag in (inner, tags.end):\n                    if n", "for tag in (inner,):\n                    if n")
+            _SPLIT,
+            (
+                "for tag in (inner, tags.end):\n                    if n",
+                "for tag in (inner,):\n                    if n",
+            ),
         ),
         "holds back for the end only": _edited(
-            _SPLIT, ("for tag in (inner, tags.end):\n                    if n", "for tag in (tags.end,):\n                    if n")
+            _SPLIT,
+            (
+                "for tag in (inner, tags.end):\n                    if n",
+                "for tag in (tags.end,):\n                    if n",
+            ),
         ),
         "holds back beginnings of tags that do not count": _edited(
-            _SPLIT, ("for tag in (inner, tags.end):\n                    if n", "for tag in tags:\n                    if n"), ("max(len(inner), len(tags.end))", "max(map(len, tags))")
+            _SPLIT,
+            ("for tag in (inner, tags.end):\n                    if n", "for tag in tags:\n                    if n"),
+            ("max(len(inner), len(tags.end))", "max(map(len, tags))"),
         ),
-        "drops half a tag at the end of the stream": _edited(_SPLIT, ("    elif text:\n        yield state, text\n", "")),
-        "starts over without looking back": '''
+        "drops half a tag at the end of the stream": _edited(
+            _SPLIT, ("    elif text:\n        yield state, text\n", "")
+        ),
+        "starts over without looking back": """
 def split_stream(chunks, thinking, tags):
     kind, held, call = ("thought" if thinking else "answer"), "", ""
     following = {"thought": (tags.close, "answer"), "answer": (tags.call, "call"), "call": (tags.end_call, "answer")}
@@ -648,34 +758,87 @@ def split_stream(chunks, thinking, tags):
         yield "cut", call + held
     elif held:
         yield kind, held
-''',
+""",
         "cuts at the last closing tag of a chunk": _edited(
-            _SPLIT, ("text.find(tag), tag) for tag", "(text.rfind if tag == tags.close else text.find)(tag), tag) for tag")
+            _SPLIT,
+            ("text.find(tag), tag) for tag", "(text.rfind if tag == tags.close else text.find)(tag), tag) for tag"),
         ),
         "closes the answer's thought again": _edited(
-            _SPLIT, ("            if state == \"call\":\n                yield \"call\", before\n", "            before = before.replace(tags.close, '')\n            if state == \"call\":\n                yield \"call\", before\n")
+            _SPLIT,
+            (
+                '            if state == "call":\n                yield "call", before\n',
+                "            before = before.replace(tags.close, '')\n            if state == \"call\":\n"
+                '                yield "call", before\n',
+            ),
         ),
         "reads calls in a thought": _edited(
             _SPLIT,
-            ("places = sorted((text.find(tag), tag) for tag in {inner, tags.end} if tag in text)", "places = sorted((text.find(tag), tag) for tag in {inner, tags.end, *([tags.call] if state == 'thought' else [])} if tag in text)"),
-            ('            state = {"thought": "answer", "answer": "call", "call": "answer"}[state]\n', '            state = "call" if tag == tags.call else "answer"\n'),
+            (
+                "            places = sorted(",
+                "            also = {tags.call} if state == 'thought' else set()\n            places = sorted(",
+            ),
+            ("for tag in {inner, tags.end} if", "for tag in {inner, tags.end} | also if"),
+            (
+                '            state = {"thought": "answer", "answer": "call", "call": "answer"}[state]\n',
+                '            state = "call" if tag == tags.call else "answer"\n',
+            ),
         ),
-        "reads the end in no call": _edited(_SPLIT, ("for tag in {inner, tags.end} if", "for tag in ({inner} if state == 'call' else {inner, tags.end}) if")),
-        "reads on behind the end": _edited(_SPLIT, ("                return\n", "                text = ''\n                break\n")),
+        "reads the end in no call": _edited(
+            _SPLIT,
+            ("for tag in {inner, tags.end} if", "for tag in ({inner} if state == 'call' else {inner, tags.end}) if"),
+        ),
+        "reads on behind the end": _edited(
+            _SPLIT, ("                return\n", "                text = ''\n                break\n")
+        ),
         "asks for one chunk more": _edited(
             _SPLIT, ("                return\n", "                next(iter(chunks), None)\n                return\n")
         ),
-        "a call that is cut off is a call": _edited(_SPLIT, ('    if state == "call":\n        yield "cut", text', '    if state == "call":\n        yield "call", text')),
-        "a call that is cut off is lost": _edited(_SPLIT, ('    if state == "call":\n        yield "cut", text\n    elif text:', '    if text and state != "call":')),
-        "a call that is cut off by the end is a call": _edited(_SPLIT, ('                    yield "cut", before', '                    yield "call", before')),
-        "no empty calls": _edited(_SPLIT, ('                yield "call", before\n            elif before:', '                if before:\n                    yield "call", before\n            elif before:')),
-        "calls in pieces": _edited(_SPLIT, ('        if state != "call":\n', '        if True:\n')),
-        "a thought where none was asked for": _edited(_SPLIT, ('"thought" if thinking else "answer", ""', '"thought", ""')),
+        "a call that is cut off is a call": _edited(
+            _SPLIT,
+            (
+                '    if state == "call":\n        yield "cut", text',
+                '    if state == "call":\n        yield "call", text',
+            ),
+        ),
+        "a call that is cut off is lost": _edited(
+            _SPLIT,
+            ('    if state == "call":\n        yield "cut", text\n    elif text:', '    if text and state != "call":'),
+        ),
+        "a call that is cut off by the end is a call": _edited(
+            _SPLIT, ('                    yield "cut", before', '                    yield "call", before')
+        ),
+        "no empty calls": _edited(
+            _SPLIT,
+            (
+                '                yield "call", before\n            elif before:',
+                '                if before:\n                    yield "call", before\n            elif before:',
+            ),
+        ),
+        "calls in pieces": _edited(_SPLIT, ('        if state != "call":\n', "        if True:\n")),
+        "a thought where none was asked for": _edited(
+            _SPLIT, ('"thought" if thinking else "answer", ""', '"thought", ""')
+        ),
         "never in a thought": _edited(_SPLIT, ('"thought" if thinking else "answer", ""', '"answer", ""')),
         "nothing comes behind a call": _edited(
-            _SPLIT, ('                yield "call", before\n', '                yield "call", before\n                return\n')
+            _SPLIT,
+            (
+                '                yield "call", before\n',
+                '                yield "call", before\n                return\n',
+            ),
         ),
-        "takes white space off": _edited(_SPLIT, ("before, text = text[:at], text[at + len(tag):]", "before, text = text[:at].strip(), text[at + len(tag):].lstrip()")),
-        "empty pieces": _edited(_SPLIT, ("                elif before:\n                    yield state, before\n", "                else:\n                    yield state, before\n")),
+        "takes white space off": _edited(
+            _SPLIT,
+            (
+                "before, text = text[:at], text[at + len(tag):]",
+                "before, text = text[:at].strip(), text[at + len(tag):].lstrip()",
+            ),
+        ),
+        "empty pieces": _edited(
+            _SPLIT,
+            (
+                "                elif before:\n                    yield state, before\n",
+                "                else:\n                    yield state, before\n",
+            ),
+        ),
     },
 }
