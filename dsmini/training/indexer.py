@@ -210,4 +210,3 @@ def _indexers(model):
     if not found:
         raise ValueError("model: expected one with sparse attention (a config with an indexer)")
     return found
-

@@ -27,6 +27,7 @@ RECIPES = {
     "hybrid": "dsmini.zoo.hybrid",
     "needle": "dsmini.zoo.needle",
     "needle-sparse": "dsmini.zoo.needle_sparse",
+    "sparse": "dsmini.zoo.sparse",
 }
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
