@@ -248,7 +248,7 @@ def scored(tokens, thought_about):
     mask = torch.zeros(len(row), dtype=torch.bool)
 
     def score(start):
-        ends = {TOKENIZER.id(EOS), TOKENIZER.id(USER), TOKENIZER.id(TOOLS[-2])}
+        ends = {TOKENIZER.id(tag) for tag in (EOS, USER, PAD, TOOLS[-2])}
         stop = next((i for i in range(start, len(row)) if row[i] in ends), len(row))
         if stop < len(row) and row[stop] == TOKENIZER.id(EOS):
             stop += 1
@@ -414,6 +414,10 @@ WRONG = {
             ),
         ),
         "looks for some of the tags only": _edited(_RENDER, ("for tag in tags:", "for tag in tags[:6]:")),
+        "takes white space off the answers": _edited(_RENDER, ("answer + tags.end", "answer.lstrip() + tags.end")),
+        "takes white space off the open question": _edited(
+            _RENDER, ("return text + tags.user + question", "return text + tags.user + question.strip()")
+        ),
         "takes any keep": _edited(_RENDER, ("not isinstance(keep, int) or keep < 0", "False")),
         "drops thoughts from the list it was given": _edited(
             _RENDER,
@@ -425,6 +429,25 @@ WRONG = {
         "the last token said is in the cache too": _edited(_BILL, ("prompt + reply[:-1]", "prompt + reply")),
         "nothing that was said is in the cache": _edited(_BILL, ("prompt + reply[:-1]", "prompt")),
         "no pages": _edited(_BILL, ("common - common % page", "common")),
+        "the last token of an empty reply is the prompt's": _edited(
+            _BILL, ("prompt + reply[:-1]", "(prompt + reply)[:-1]")
+        ),
+        "a page is what it holds, wherever it stands": """
+def reading_bill(prompts, replies, page):
+    if page < 1:
+        raise ValueError("page: expected 1 or more")
+    if len(prompts) != len(replies):
+        raise ValueError("replies: expected as many as prompts")
+    known, bill = set(), []
+    for prompt, reply in zip(prompts, replies):
+        end = 0
+        while end + page < len(prompt) and tuple(prompt[end : end + page]) in known:
+            end += page
+        bill.append(len(prompt) - end)
+        row = prompt + reply[:-1]
+        known |= {tuple(row[i : i + page]) for i in range(0, len(row) - page + 1, page)}
+    return bill
+""",
         "pages are rounded up": _edited(_BILL, ("common - common % page", "-(-common // page) * page")),
         "a known prompt is not read at all": _edited(_BILL, ("prompt[:-1]):", "prompt):")),
         "a known prompt costs one token, whatever the page": _edited(
@@ -515,6 +538,26 @@ def my_bill():
             (" or token == ids[PAD]", ""),
             ('                state = "read"\n    return', "                pass\n    return"),
         ),
+        "does not score think tags in an answer": _edited(
+            _SCORED,
+            (
+                "mask[-1] = learned\n",
+                "mask[-1] = learned and (token != TOKENIZER.id(END_THINK) or ids[THINK] in row)\n",
+            ),
+        ),
+        "takes a think tag in an answer for a contradiction": _edited(
+            _SCORED,
+            (
+                '        elif state == "say":\n',
+                '        elif state == "say" and token == ids[THINK] and not thought_about[turn]:\n'
+                '            raise ValueError("thought_about")\n        elif state == "say":\n',
+            ),
+        ),
+        "scores what fills up a row that is cut off": _edited(_SCORED, (" or token == ids[PAD]", "")),
+        "scores nothing without an end of the sentence": _edited(
+            _SCORED,
+            ("    return torch", "    mask = mask if ids[EOS] in row else [False] * len(row)\n    return torch"),
+        ),
         "the mask is one token early": _edited(
             _SCORED, ("torch.tensor(mask, dtype=torch.bool)", "torch.tensor(mask[1:] + [False], dtype=torch.bool)")
         ),
@@ -586,6 +629,9 @@ def spend(confidence, direct_tokens, thinking_tokens, budget):
         "sorts its input": _edited(
             _SPEND, ("    for value", "    confidence.copy_(confidence.sort().values)\n    for value")
         ),
+        "p is at most 0.95": _edited(
+            _SPEND, ("float((budget - spent) / price)", "min(0.95, float((budget - spent) / price))")
+        ),
         "steps of one hundredth in p": _edited(
             _SPEND, ("float((budget - spent) / price)", "round(float((budget - spent) / price), 2)")
         ),
@@ -600,6 +646,7 @@ def spend(confidence, direct_tokens, thinking_tokens, budget):
         "waits for a sentence's end for ever": _edited(
             _THINK, ("n >= budget + grace or (n >= budget and ends)", "(n >= budget and ends) or n > 500")
         ),
+        "no grace without stops": _edited(_THINK, ("n >= budget + grace", "n >= budget + (grace if stops else 0)")),
         "one token over the grace": _edited(_THINK, ("n >= budget + grace", "n > budget + grace")),
         "a sentence's end counts one token too late": _edited(
             _THINK, ("(n >= budget and ends)", "(n > budget and ends)")
@@ -831,6 +878,14 @@ def split_stream(chunks, thinking, tags):
             (
                 "before, text = text[:at], text[at + len(tag):]",
                 "before, text = text[:at].strip(), text[at + len(tag):].lstrip()",
+            ),
+        ),
+        "takes the line breaks off a thought": _edited(
+            _SPLIT,
+            (
+                '            if state == "call":\n                yield "call", before\n',
+                '            before = before.rstrip("\\n") if state == "thought" else before\n'
+                '            if state == "call":\n                yield "call", before\n',
             ),
         ),
         "empty pieces": _edited(
