@@ -85,6 +85,27 @@ def best_of_k(rewards, k):
 """,
     },
     "kept_advantages": {
+        "exactly zero only if the whole batch is alike": """
+def kept_advantages(rewards, finished):
+    if finished.dtype != torch.bool or finished.shape != rewards.shape:
+        raise ValueError("finished")
+    values = rewards[finished]
+    if len(values) == 0 or (values == values[0]).all():
+        return torch.zeros_like(rewards)
+    rewards = rewards.masked_fill(~finished, 0)
+    n = finished.sum(1, keepdim=True)
+    others = (rewards.sum(1, keepdim=True) - rewards) / (n - 1).clamp(min=1)
+    return (rewards - others).masked_fill(~finished | (n < 2), 0)
+""",
+        "what is small is taken for zero": """
+def kept_advantages(rewards, finished):
+    if finished.dtype != torch.bool or finished.shape != rewards.shape:
+        raise ValueError("finished")
+    rewards = rewards.masked_fill(~finished, 0)
+    n = finished.sum(1, keepdim=True)
+    advantages = rewards - (rewards.sum(1, keepdim=True) - rewards) / (n - 1).clamp(min=1)
+    return advantages.masked_fill(~finished | (n < 2) | (advantages.abs() < 1e-4), 0)
+""",
         "cut off counts as wrong": """
 def kept_advantages(rewards, finished):
     if finished.dtype != torch.bool or finished.shape != rewards.shape:
@@ -263,6 +284,28 @@ def my_groups():
     },
     "same_set": {},
     "best_weight": {
+        "a small variance is taken for none": """
+def best_weight(log_pi, log_ref):
+    said = log_pi > -math.inf
+    pi = log_pi.exp()
+    k1 = (log_pi - log_ref).masked_fill(~said, 0)
+    y = (log_ref - log_pi).masked_fill(~said, 0).exp()
+    y = (y - (pi * y).sum(-1, keepdim=True)).masked_fill(~said, 0)
+    variance = (pi * y**2).sum(-1)
+    flat = variance < 1e-9
+    return (-(pi * k1 * y).sum(-1) / variance.masked_fill(flat, 1)).masked_fill(flat, 1)
+""",
+        "a wide bound for equal policies": """
+def best_weight(log_pi, log_ref):
+    said = log_pi > -math.inf
+    pi = log_pi.exp()
+    k1 = (log_pi - log_ref).masked_fill(~said, 0)
+    y = (log_ref - log_pi).masked_fill(~said, 0).exp()
+    y = (y - (pi * y).sum(-1, keepdim=True)).masked_fill(~said, 0)
+    variance = (pi * y**2).sum(-1)
+    flat = y.abs().amax(-1) < 1e-3
+    return (-(pi * k1 * y).sum(-1) / variance.masked_fill(flat, 1)).masked_fill(flat, 1)
+""",
         "always 1, as k3 has it": """
 def best_weight(log_pi, log_ref):
     return torch.ones(log_pi.shape[:-1], dtype=log_pi.dtype)
@@ -587,6 +630,15 @@ def _changed(source, *changes):
 
 RIGHT["same_set"] = {
     "pieces are sorted and joined": _SAME_SET,
+    "a named tuple of its own in every call": _changed(
+        _SAME_SET,
+        (
+            "    def value(word):",
+            '    Piece = collections.namedtuple("Piece", "low high left right")\n\n    def value(word):',
+        ),
+        ("pieces.append((low, high, left, right))", "pieces.append(Piece(low, high, left, right))"),
+        ("def same_set(key, answer):\n", "import collections\n\n\ndef same_set(key, answer):\n"),
+    ),
     "pieces as ends with a side: open and closed are numbers": r'''
 def same_set(key, answer):
     number = re.compile(r"[+-]?(\d+(/\d+)?|\d*\.\d+)", re.ASCII)
@@ -716,6 +768,38 @@ def same_set(key, answer):
             "            return Fraction(word)\n        except ZeroDivisionError:",
             "            return Fraction(word) if re.fullmatch(number, word) else Fraction(eval(word))\n"
             "        except Exception:",
+        ),
+    ),
+    "any white space is a space": _changed(
+        _SAME_SET,
+        ('piece = piece.strip(" ")', "piece = piece.strip()"),
+        ('word.strip(" ") for word', "word.strip() for word"),
+    ),
+    "a dollar lets a line break through": _changed(
+        _SAME_SET, ("re.fullmatch(number, word)", 're.match(f"(?:{number})$", word)')
+    ),
+    "spaces round the slash": _changed(
+        _SAME_SET, ("        if not re.full", '        word = re.sub(" */ *", "/", word)\n        if not re.full')
+    ),
+    "spaces behind the sign": _changed(
+        _SAME_SET,
+        ("        if not re.full", '        word = re.sub("^([+-]) +", r"\\1", word)\n        if not re.full'),
+    ),
+    "infinity with a plus": _changed(_SAME_SET, ('in ("oo", "-oo"):', 'in ("oo", "-oo", "+oo"):')),
+    "a key of any length": _changed(_SAME_SET, ("if len(text) > 200:", "if len(text) > 200 and text is not key:")),
+    "floats between the ends": _changed(
+        _SAME_SET,
+        (
+            "        return joined(read(answer)) == wanted\n",
+            """        found = read(answer)
+        ends = sorted({end for piece in wanted + found for end in piece[:2] if abs(end) != math.inf}) or [0]
+        places = [*ends, ends[0] - 1, ends[-1] + 1, *((float(a) + float(b)) / 2 for a, b in itertools.pairwise(ends))]
+
+        def holds(pieces, x):
+            return any(a < x < b or (x == a and left) or (x == b and right) for a, b, left, right in pieces)
+
+        return all(holds(wanted, x) == holds(found, x) for x in places)
+""",
         ),
     ),
     "the answer is only a part of the key": _changed(
