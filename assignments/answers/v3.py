@@ -175,6 +175,19 @@ def my_cache():
         "no gradient": _but(_MOVE, ("latent, key = rows.split", "latent, key = rows.detach().split")),
         "no check of the shift": _but(_MOVE, ("if shift.shape != rows.shape[:1]:", "if False:")),
         "no check of the width": _but(_MOVE, ("if rows.shape[-1] < d_rope:", "if False:")),
+        "angles in the dtype of the rows": _but(
+            _MOVE, ("shift[:, None] * frequencies", "shift[:, None].to(rows.dtype) * frequencies.to(rows.dtype)")
+        ),
+        "half precision comes back as float32": _but(
+            _MOVE,
+            ("turned.to(rows.dtype)", "turned.float() if rows.dtype == torch.bfloat16 else turned.to(rows.dtype)"),
+        ),
+        "the rows themselves where nothing moves": _but(
+            _MOVE, ("    latent, key", "    if not shift.any():\n        return rows\n    latent, key")
+        ),
+        "any shape of the shift with as many numbers": _but(
+            _MOVE, ("shift.shape != rows.shape[:1]", "shift.numel() != len(rows)")
+        ),
     },
     "adaptive_route": {
         "the bias weighs": _but(_ROUTE, ("kept = scores *", "kept = (scores + bias.detach()) *")),
@@ -225,6 +238,26 @@ def my_cache():
         "no check of the mass": _but(_ROUTE, ("if not 0 < mass <= 1:", "if False:")),
         "a mass of 1 is refused": _but(_ROUTE, ("if not 0 < mass <= 1:", "if not 0 < mass < 1:")),
         "no check of the limit": _but(_ROUTE, ("if not 1 <= most <= scores.shape[-1]:", "if False:")),
+        "1e-6 under the sum": _but(_ROUTE, ("1e-20", "1e-6")),
+        "a little less than the mass is enough": _but(
+            _ROUTE, ("mass * held[..., -1:]", "(mass - 1e-3) * held[..., -1:]")
+        ),
+        "NaN in the gradient, hidden by where": _but(
+            _ROUTE,
+            (
+                "return kept / (kept.sum(-1, keepdim=True) + 1e-20)",
+                "total = kept.sum(-1, keepdim=True)\n"
+                "    return torch.where(total > 0, kept / total, torch.zeros_like(kept))",
+            ),
+        ),
+        "NaN made 0 afterwards": _but(
+            _ROUTE,
+            (
+                "return kept / (kept.sum(-1, keepdim=True) + 1e-20)",
+                "return (kept / kept.sum(-1, keepdim=True)).nan_to_num()",
+            ),
+        ),
+        "a biased score below 0 counts as 0": _but(_ROUTE, ("(scores + bias)", "(scores + bias).clamp(min=0)")),
     },
     "expert_choice": {
         "tokens choose experts": _but(
@@ -293,6 +326,16 @@ def expert_choice(scores, capacity, real):
         ),
         "no check of the capacity": _but(_CHOICE, ("if capacity < 1:", "if False:")),
         "no check of the mask": _but(_CHOICE, ("if real.shape != scores.shape[:2]:", "if False:")),
+        "1e-6 under the sum": _but(_CHOICE, ("total.masked_fill(total == 0, 1.0)", "(total + 1e-6)")),
+        "any mask with as many entries": _but(
+            _CHOICE, ("real.shape != scores.shape[:2]", "real.numel() != scores[..., 0].numel()")
+        ),
+        "any mask as long as a row": _but(
+            _CHOICE, ("real.shape != scores.shape[:2]", "real.shape[-1] != scores.shape[1]")
+        ),
+        "the shortest row limits all": _but(
+            _CHOICE, ("[:, :capacity]", "[:, : min(capacity, int(real.sum(1).min()))]")
+        ),
     },
     "fp4_tiles": {
         "halves go away from zero": _but(
@@ -360,6 +403,21 @@ def expert_choice(scores, capacity, real):
         "only matrices": _but(_FP4, ("    padded", "    rows, _ = x.shape\n    padded")),
         "no check of x": _but(_FP4, ("if not x.isfinite().all():", "if False:")),
         "no check of the tile": _but(_FP4, ("if tile < 1:", "if False:")),
+        "a logarithm in float32": _but(
+            _FP4,
+            (
+                "    scales = torch.ldexp(torch.ones_like(mantissa), exponent)",
+                "    amax = padded.abs().amax(-1)\n"
+                "    scales = torch.where(amax > 0, 2.0 ** (amax / 6).log2().ceil(), 1.0)",
+            ),
+        ),
+        "a little more than 6 is let through": _but(_FP4, ("mantissa > 0.75", "mantissa > 0.7501")),
+        "float64 is rounded as it is": _but(
+            _FP4,
+            ("pad(x.float()", "pad(x.double()"),
+            ("x.shape[-1]], scales", "x.shape[-1]].float(), scales.float()"),
+        ),
+        "infinity is let through": _but(_FP4, ("not x.isfinite().all()", "x.isnan().any()")),
     },
     "second_chance": {
         "every draft is judged against p": _but(
@@ -410,6 +468,16 @@ def expert_choice(scores, capacity, real):
             _CHANCE, ("if tries < 1:", "if False:"), ("torch.stack(stays)", "torch.tensor(stays)")
         ),
         "no check of the words": _but(_CHANCE, ("if q.shape != p.shape:", "if False:")),
+        "almost equal is equal": _but(
+            _CHANCE,
+            (
+                "        left = residual",
+                "        if torch.allclose(left, q):\n            continue\n        left = residual",
+            ),
+        ),
+        "1e-9 under the sum": _but(_CHANCE, ("left / left.sum()", "left / (left.sum() + 1e-9)")),
+        "in float32": _but(_CHANCE, ("    stays, reached", "    p, q = p.float(), q.float()\n    stays, reached")),
+        "any shape with as many rows": _but(_CHANCE, ("q.shape != p.shape", "len(q) != len(p)")),
     },
 }
 
@@ -475,15 +543,16 @@ def move_cached(rows, shift, frequencies, interleaved=True):
         raise ValueError(f"shift has the shape {tuple(shift.shape)}")
     if rows.shape[-1] < 2 * half:
         raise ValueError(f"{half} frequencies are too many")
-    matrices = torch.eye(rows.shape[-1], dtype=rows.dtype).repeat(len(rows), 1, 1)
+    wide = torch.promote_types(rows.dtype, torch.float32)
+    matrices = torch.eye(rows.shape[-1], dtype=wide).repeat(len(rows), 1, 1)
     offset = rows.shape[-1] - 2 * half
     for i in range(half):
         a, b = (2 * i, 2 * i + 1) if interleaved else (i, i + half)
         a, b = a + offset, b + offset
         cos, sin = (shift * frequencies[i]).cos(), (shift * frequencies[i]).sin()
-        matrices[:, a, a], matrices[:, a, b] = cos.to(rows.dtype), -sin.to(rows.dtype)
-        matrices[:, b, a], matrices[:, b, b] = sin.to(rows.dtype), cos.to(rows.dtype)
-    return torch.einsum("bij,bsj->bsi", matrices, rows)
+        matrices[:, a, a], matrices[:, a, b] = cos.to(wide), -sin.to(wide)
+        matrices[:, b, a], matrices[:, b, b] = sin.to(wide), cos.to(wide)
+    return torch.einsum("bij,bsj->bsi", matrices, rows.to(wide)).to(rows.dtype)
 """,
         "one conversation after the other": """
 def move_cached(rows, shift, frequencies, interleaved=True):
@@ -541,6 +610,7 @@ def adaptive_route(scores, bias, mass, most):
     whole = torch.einsum("...e,...e->...", scores, mask)[..., None]
     return kept / whole.clamp(min=1e-30)
 """,
+        "V3's 1e-20 under the sum": _ROUTE,
         "comparing all pairs of experts": """
 def adaptive_route(scores, bias, mass, most):
     if not 0 < mass <= 1:
@@ -655,7 +725,7 @@ def second_chance(p, q, tries):
     from dsmini.accounting import speculation
     if tries < 1:
         raise ValueError("tries")
-    if len(p) != len(q):
+    if p.ndim != 1 or p.size() != q.size():
         raise ValueError("q")
     left, other, chance, stays = p.tolist(), q.tolist(), 1.0, []
     for _ in range(tries):
