@@ -84,6 +84,21 @@ def head_recall(attention, selected, lengths):
         _RECALL,
         ('"bhts,bts->h", attention,', '"bhts,bts->h", (attention > 0).to(attention.dtype),'),
     ),
+    "who has lost no attention does not count": _changed(
+        _RECALL,
+        ("(visible & ~selected).any(-1)",
+         "(attention.nan_to_num(0) * (visible & ~selected)[:, None]).sum(-1).gt(1e-9).any(1)"),
+    ),
+    "each head counts only the queries where it lost something": '''
+def head_recall(attention, selected, lengths):
+    length = attention.shape[-1]
+    visible = torch.ones(length, length, dtype=torch.bool).tril()
+    real = torch.arange(length) < lengths[:, None]
+    kept = attention.masked_fill(~(visible & selected)[:, None], 0).sum(-1).transpose(0, 1)  # (H, B, T)
+    counts = real & (kept < 1 - 1e-9)
+    rows = zip(kept, counts)
+    return torch.stack([row[some].mean() if some.any() else row.new_ones(()) for row, some in rows])
+''',
     "padding is cleared in the input": '''
 def head_recall(attention, selected, lengths):
     length = attention.shape[-1]
@@ -197,6 +212,12 @@ _SINKS_WRONG = {
     ),
     "a list as long as the text": _changed(_SINKS_BY_KEY, ("(*scores.shape[:2], k)", "(*scores.shape[:2], count)")),
     "no check of the sizes": _changed(_SINKS_BY_KEY, ("sinks < 0 or window < 1 or sinks + window > k", "False")),
+    "the window is looked at first": _changed(
+        _SINKS,
+        ('    if sinks < 0:\n        raise ValueError(f"sinks is {sinks}")\n', ""),
+        ('raise ValueError(f"window is {window}")\n',
+         'raise ValueError(f"window is {window}")\n    if sinks < 0:\n        raise ValueError(f"sinks is {sinks}")\n'),
+    ),
     "sinks and window may not fill the budget": _changed(_SINKS_BY_KEY, ("sinks + window > k", "sinks + window >= k")),
     "the query before the last is the last": _changed(_SINKS_BY_KEY, ("+ S - T", "+ S - T - int(T > 1)")),
     "the future is hidden in the input": '''
@@ -339,6 +360,21 @@ def prompt_break_even(config):
     "a float": _changed(
         _EVEN, ("return n + 1", "return n + 1.5")
     ),
+    "the root of a quadratic, in floats": '''
+def prompt_break_even(config):
+    flops, k = accounting.attention_flops, config.index_topk
+    fixed = flops(config, 0, "sparse") - flops(config, 0, "expanded")
+    dense = flops(config, 1, "expanded") - flops(config, 0, "expanded")
+    score = flops(config, k + 1, "sparse") - flops(config, k, "sparse")
+    core = flops(config, 1, "sparse") - flops(config, 0, "sparse") - score
+    if dense <= score:
+        return None
+    early = dense - score - core
+    if early > 0 and max(1, 2 * fixed // early) <= k:
+        return max(1, 2 * fixed // early)
+    a, b, c = dense - score, dense - score - 2 * core * k - 2 * fixed, core * k * (k - 1)
+    return math.floor((-b + math.sqrt(b * b - 4 * a * c)) / (2 * a)) + 1
+''',
     "numbers of somebody else's model": _EVEN + _NUMBERS_OF_ANOTHER,
     "numbers of V3.2 instead of the own model": _EVEN + '''
 
@@ -521,6 +557,14 @@ def two_level(scores, size, blocks, k):
         _LEVELS, ("return chosen & opened", "return (chosen & opened).long()")
     ),
     "no check of the sizes": _changed(_LEVELS, ("if value < 1:", "if value is None:")),
+    "the error speaks of size and blocks alone": _changed(
+        _LEVELS, ('ValueError(f"{name} is {value}")', 'ValueError("size and blocks must be 1 or more")')
+    ),
+    "a hidden score is -1e9": _changed(
+        _LEVELS,
+        ("torch.where(visible, scores, -math.inf)", "torch.where(visible, scores, -1e9)"),
+        ("torch.where(opened, hidden, -math.inf)", "torch.where(opened, hidden, -1e9)"),
+    ),
     "too many blocks or places: an error": _changed(
         _LEVELS, ("select_topk(best, min(blocks, count))", "select_topk(best, blocks)"), ("min(k, S)", "k")
     ),
@@ -673,6 +717,13 @@ def attend_chosen(q, k, v, places, scale):
     "all texts read from the first": _changed(
         _ATTEND_INDEXED, ("torch.arange(B).view(B, 1, 1, 1)", "torch.zeros(B, 1, 1, 1, dtype=torch.int64)")
     ),
+    "a hidden logit is -1e4": _changed(_ATTEND_INDEXED, ("~counts, -1e30)", "~counts, -1e4)")),
+    "a single query loses its dimension": _changed(
+        _ATTEND_INDEXED, ("weights, values)", "weights, values).squeeze(1)")
+    ),
+    "the logits are cut off": _changed(
+        _ATTEND_INDEXED, ("logits.masked_fill(~counts, -1e30)", "logits.clamp(-80, 80).masked_fill(~counts, -1e30)")
+    ),
     "a softmax without its maximum": _changed(
         _ATTEND_INDEXED,
         ("weights = logits.masked_fill(~counts, -1e30).softmax(-1)",
@@ -702,6 +753,31 @@ def jensen_shannon(p, scores, among, temperature=1.0):
     return torch.where(among, 0.5 * of_p + 0.5 * of_q, 0).sum(-1)
 """
 
+_JS_BY_HAND = """
+class _JS(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, p, scores, among, temperature):
+        p = p.masked_fill(~among, 0)
+        logits = (scores / temperature).masked_fill(~among, -math.inf)
+        q = logits.softmax(-1).masked_fill(~among, 0)
+        m = (p + q) / 2
+        entropy = lambda x: -torch.xlogy(x, x).sum(-1)
+        slope = torch.where(q > 0, torch.where(q > 0, q / m, 1).log(), 0)
+        slope = q * (slope - (q * slope).sum(-1, keepdim=True)) / (2 * temperature)
+        ctx.save_for_backward(slope)
+        return entropy(m) - (entropy(p) + entropy(q)) / 2
+
+    @staticmethod
+    def backward(ctx, grad):
+        return None, ctx.saved_tensors[0] * grad[..., None], None, None
+
+
+def jensen_shannon(p, scores, among, temperature=1.0):
+    if temperature <= 0:
+        raise ValueError(f"temperature = {temperature}")
+    return _JS.apply(p, scores, among, temperature)
+"""
+
 _JS_RIGHT = {
     "where instead of masked_fill": _JS,
     "minus infinity, hidden again behind the softmax": _changed(_JS, ("-1e30", "-math.inf")),
@@ -725,30 +801,7 @@ def jensen_shannon(p, scores, among, temperature=1.0):
         values.append((of_p + (log_q.exp() * (log_q - log_m)).sum()) / 2)
     return torch.stack(values).view(p.shape[:2])
 """,
-    "the entropy of the middle less the middle of the entropies, with its own gradient": """
-class _JS(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, p, scores, among, temperature):
-        p = p.masked_fill(~among, 0)
-        logits = (scores / temperature).masked_fill(~among, -math.inf)
-        q = logits.softmax(-1).masked_fill(~among, 0)
-        m = (p + q) / 2
-        entropy = lambda x: -torch.xlogy(x, x).sum(-1)
-        slope = torch.where(q > 0, torch.where(q > 0, q / m, 1).log(), 0)
-        slope = q * (slope - (q * slope).sum(-1, keepdim=True)) / (2 * temperature)
-        ctx.save_for_backward(slope)
-        return entropy(m) - (entropy(p) + entropy(q)) / 2
-
-    @staticmethod
-    def backward(ctx, grad):
-        return None, ctx.saved_tensors[0] * grad[..., None], None, None
-
-
-def jensen_shannon(p, scores, among, temperature=1.0):
-    if temperature <= 0:
-        raise ValueError(f"temperature = {temperature}")
-    return _JS.apply(p, scores, among, temperature)
-""",
+    "the entropy of the middle less the middle of the entropies, with its own gradient": _JS_BY_HAND,
 }
 
 _JS_WRONG = {
@@ -796,6 +849,14 @@ _JS_WRONG = {
     "p is read where it does not count": _changed(
         _JS, ("p = torch.where(among, p.detach(), 0)", "p = p.detach()"),
         ("torch.where(among, 0.5 * of_p + 0.5 * of_q, 0)", "(0.5 * of_p + 0.5 * of_q * among)"),
+    ),
+    "a hidden score is -100": _changed(_JS, ("scores / temperature, -1e30", "scores / temperature, -100.0")),
+    "a hidden score is -1e4": _changed(_JS, ("scores / temperature, -1e30", "scores / temperature, -1e4")),
+    "scores are cut off": _changed(
+        _JS, ("among, scores / temperature", "among, scores.clamp(-100, 100) / temperature")
+    ),
+    "its own gradient, whatever comes from above": _changed(
+        _JS_BY_HAND, ("ctx.saved_tensors[0] * grad[..., None]", "ctx.saved_tensors[0]")
     ),
     "NaN outside is multiplied away": _changed(
         _JS, ("torch.where(among, scores / temperature, -1e30)", "scores / temperature * among - 1e30 * ~among")
