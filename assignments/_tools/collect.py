@@ -61,6 +61,8 @@ def from_zip(path, student, sets):
                 if whose is None:
                     parts = Path(entry.filename).parts
                     whose = parts[-2] if len(parts) > 1 else owner(Path(name).stem, sets)
+                    if len(parts) == 1 and whose == Path(name).stem:  # ada.zip with v3.ipynb in it
+                        whose = path.stem
                 data, fault = None, "the file is too large"
                 if entry.file_size <= MOST_BYTES:
                     with archive.open(entry) as file:
@@ -155,6 +157,8 @@ def named_set(one, problem_sets):
     text = one.name + " " + (one.data or b"")[:200_000].decode("utf-8", "replace")
     for name, problem_set in problem_sets.items():
         ids = [cell.id for cell in problem_set.cells if cell.kind == "hidden"]
-        if re.search(rf"\b{re.escape(name)}\b", one.name) or any(f'"{grade_id}"' in text for grade_id in ids):
+        if re.search(rf"(?<![a-z0-9]){re.escape(name)}(?![a-z0-9])", one.name) or any(
+            f'"{grade_id}"' in text for grade_id in ids
+        ):
             return name
     return None

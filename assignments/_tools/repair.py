@@ -124,7 +124,9 @@ def _add_missing(problem_set, placed, result, notes, stubs):
         if not cell.id:
             continue
         if cell.id in placed:
-            position = 1 + next(i for i, one in enumerate(result) if one.metadata.get("nbgrader", {}).get("grade_id") == cell.id)
+            position = 1 + next(
+                i for i, one in enumerate(result) if one.metadata.get("nbgrader", {}).get("grade_id") == cell.id
+            )
             continue
         source = cell.source
         if cell.kind == "written":
