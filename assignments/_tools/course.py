@@ -12,8 +12,6 @@ import warnings
 from pathlib import Path
 
 import nbformat
-import sandbox
-import sets
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.apps import NbGraderAPI
 from nbgrader.preprocessors import (
@@ -34,8 +32,11 @@ from nbgrader.preprocessors import (
     SaveAutoGrades,
     SaveCells,
 )
-from repair import parse, repair
 from traitlets.config import Config
+
+import sandbox
+import sets
+from repair import parse, repair
 
 PLACEHOLDER = "your-id"
 _ID = re.compile(r"(variant\([^)]*student\s*=\s*)(['\"])[^'\"]*\2")
@@ -95,7 +96,7 @@ def graded(cell):
 
 
 def cells_of(notebook, problem_set):
-    """What `sandbox.run` is given: of a repaired notebook, its code cells in order; tests as the problem set has them."""
+    """What `sandbox.run` is given: a repaired notebook's code cells in order, the tests as the problem set has them."""
     cells = []
     for cell in notebook.cells:
         known = problem_set.by_id.get(cell.metadata.get("nbgrader", {}).get("grade_id"))
@@ -191,6 +192,15 @@ class Course:
             for notebook in submission.notebooks:
                 for grade in notebook.grades:
                     grade.auto_score, grade.needs_manual_grade = 0, False
+            gradebook.db.commit()
+
+    def mark(self, name, student, cell, points, comment=None):
+        """A person's points for a cell."""
+        with self.gradebook as gradebook:
+            grade = gradebook.find_grade(cell, name, name, student)
+            grade.manual_score, grade.needs_manual_grade = points, False
+            if comment:
+                gradebook.find_comment(cell, name, name, student).manual_comment = comment
             gradebook.db.commit()
 
     def points(self, name, student):

@@ -1,7 +1,8 @@
 """Grade a folder of submissions: collect, run each in a sandbox, enter the points, write a table and the feedback.
 
     python assignments/_tools/grade.py SUBMISSIONS [--out DIR] [--jobs N] [--roster FILE]
-    python assignments/_tools/grade.py --report [--out DIR]      the table and the feedback again, after grading by hand
+    python assignments/_tools/grade.py --report [--written CSV] [--out DIR]      the table and the feedback again, after
+                                                                               the written questions were graded
 
 OUT/grades.csv is the table, OUT/feedback/STUDENT/SET/SET.html a page for each, OUT itself an nbgrader course.
 """
@@ -15,26 +16,26 @@ import sys
 import threading
 from pathlib import Path
 
-import course as nb
 import nbformat
+from tqdm import tqdm
+
+import course as nb
 import sandbox
 import sets
-from collect import collect, student_id
+from collect import collect
 from feedback import Part, Result, number, page
 from repair import repair
-from tqdm import tqdm
 
 STATE = "state.json"
 
 
 def grade(submissions, out, source=sets.SOURCE, jobs=1, limits=None, roster=None, quiet=False):
-    """Grade a folder. roster: {student: the id under which it works}. Returns the rows of the table."""
+    """Grade a folder. roster: as `collect` takes it. Returns the rows of the table."""
     course = nb.Course(out, source)
     if sandbox.notice() and not quiet:
         print(f"Note: {sandbox.notice()}", file=sys.stderr)
-    roster = roster or {}
     found = collect(submissions, course.problem_sets, roster)
-    stubs, ids = {}, {student_id(student): name for student, name in roster.items()}
+    stubs = {}
     for name in sorted({one.problem_set for one in found}):
         stubs[name] = stubs_of(course.release(name))
     state = []
@@ -42,8 +43,8 @@ def grade(submissions, out, source=sets.SOURCE, jobs=1, limits=None, roster=None
         waiting = []
         gate = threading.Semaphore(2 * jobs)  # not all notebooks of a class in memory at once
         for one in found:
-            problem_set, known_as = course.problem_sets[one.problem_set], ids.get(one.student, one.student)
-            waiting.append((one, pool.submit(execute, one, problem_set, stubs, known_as, limits, gate)))
+            problem_set = course.problem_sets[one.problem_set]
+            waiting.append((one, pool.submit(execute, one, problem_set, stubs, limits, gate)))
         for one, future in tqdm(waiting, unit="notebook", disable=quiet, smoothing=0):
             state.append(enter(course, one, future, gate))
             save_state(course.root, state)
@@ -55,13 +56,13 @@ def stubs_of(notebook):
     return {cell.metadata.nbgrader.grade_id: cell.source for cell in marked}
 
 
-def execute(one, problem_set, stubs, known_as, limits, gate):
+def execute(one, problem_set, stubs, limits, gate):
     """In a thread: (the repaired notebook, what running it gave)."""
     if one.cells is None:
         return None
     gate.acquire()
     notebook, notes = repair(one.cells, problem_set, stubs[problem_set.name])
-    cells, job = nb.cells_of(notebook, problem_set), nb.job_of(problem_set, known_as)
+    cells, job = nb.cells_of(notebook, problem_set), nb.job_of(problem_set, one.student)
     try:
         return notebook, notes, sandbox.run(cells, job, limits)
     except sandbox.Broken:
@@ -193,9 +194,30 @@ def harmless(text):
 
 
 def read_roster(path):
-    """{student: id} of a file with STUDENT or STUDENT,ID on each line. Who is on it and handed in nothing gets 0."""
+    """{name: id} of a file with NAME or NAME,ID on each line; NAME is that of the folder or the file."""
     pairs = [line.partition(",") for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
-    return {student.strip(): name.strip() or student.strip() for student, _, name in pairs}
+    return {name.strip(): student.strip() or name.strip() for name, _, student in pairs}
+
+
+def enter_written(out, path):
+    """Points of written questions into the gradebook, from a CSV with student, set, written and maybe comment.
+
+    The table itself will do, its empty column `written` filled in.
+    """
+    course, entered = nb.Course(out, Path(out) / "source"), 0
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = [row for row in csv.DictReader(file) if (row.get("written") or "").strip()]
+    for row in rows:
+        student, name = row["student"].removeprefix("'"), row["set"]
+        if not (course.root / "autograded" / student / name).is_dir():
+            continue  # nothing was handed in that could be read: the points are 0
+        written = [cell for cell in course.problem_sets[name].cells if cell.kind == "written"]
+        points = float(row["written"])
+        if not 0 <= points <= written[0].points:
+            raise SystemExit(f"{path}: {student}, {name}: {points:g} points, expected 0 to {written[0].points:g}")
+        course.mark(name, student, written[0].id, points, row.get("comment"))
+        entered += 1
+    return entered
 
 
 def main():
@@ -203,10 +225,13 @@ def main():
     parser.add_argument("submissions", nargs="?", type=Path, help="a folder: STUDENT/*.ipynb, STUDENT_SET.ipynb, zips")
     parser.add_argument("--out", type=Path, default=sets.ASSIGNMENTS / "graded")
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="notebooks at once")
-    parser.add_argument("--roster", type=Path, help="a line each: STUDENT, or STUDENT,ID if they work under another id")
+    parser.add_argument("--roster", type=Path, help="a line each: NAME, or NAME,ID")
     parser.add_argument("--report", action="store_true", help="only write the table and the feedback again")
+    parser.add_argument("--written", type=Path, help="with --report: points of the written questions to enter")
     args = parser.parse_args()
-    if args.report:
+    if args.report or args.written:
+        if args.written:
+            print(f"{enter_written(args.out, args.written)} written answers entered")
         rows = report(args.out)
     else:
         if args.submissions is None or not args.submissions.is_dir():

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import nbformat
+
 import sets
 from course import PLACEHOLDER, Course
 

@@ -9,6 +9,7 @@ import json
 import re
 
 import nbformat
+
 from sets import ProblemSet, text_of
 
 MOST_SOURCE = 200_000  # characters of one cell
@@ -51,7 +52,7 @@ def parse(data):
 
 
 def guess_set(cells, problem_sets):
-    """The name of the set that most marks of a notebook belong to; without marks, the one it names or defines. Or None."""
+    """The set that most marks of a notebook belong to; without marks, the one that it names or defines. Or None."""
     ids = {grade_id for _, _, grade_id in cells if grade_id}
     text = "\n".join(source for _, source, _ in cells)
 

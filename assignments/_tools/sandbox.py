@@ -192,7 +192,8 @@ class Worker:
     def _own_fault(self, error):
         name, text = _text(error.get("name"), 60), _text(error.get("text"), 2000)
         if name == "TimeOut":
-            return f"stopped after {self.limits.cell:g} seconds of computing, or {self.limits.wall:g} times as long on the clock"
+            clock = self.limits.seconds("own")["wall"]
+            return f"stopped after {self.limits.cell:g} seconds of computing or {clock:g} on the clock"
         place = f" (line {error['line']}: {_text(error.get('code'), 200)})" if error.get("line") else ""
         return f"{name}: {text}{place}" if text else f"{name}{place}"
 
@@ -290,7 +291,7 @@ def _text(value, most):
 
 
 def _hidden_reason(name, text, kind, source):
-    """What a student may read of a hidden test: a case's name as it stands in the test, and a kind of the known ones."""
+    """What a student may read of a hidden test: a case's name as it stands in the test, and a known kind."""
     names = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)}
     known = lambda error: isinstance(getattr(builtins, error, None), type)  # noqa: E731
     case = text[: -len(kind) - 2] if kind and text.endswith(f": {kind}") else None

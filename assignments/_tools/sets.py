@@ -14,7 +14,7 @@ WRITTEN = "YOUR ANSWER HERE"
 
 @dataclasses.dataclass(frozen=True)
 class SourceCell:
-    """kind: given (code that everybody gets), text, solution, public, hidden or written. id: None where it has no mark."""
+    """kind: given (code that everybody gets), text, solution, public, hidden or written. id: None without a mark."""
 
     id: str | None
     kind: str

@@ -1,7 +1,7 @@
 """Runs a notebook's cells and then its tests, in the process that `confine.py` prepared. Talks JSON, a line each way.
 
     {"do": "begin", ...}  once              {"do": "cell", "source": ...}  the student's, all in one namespace
-    {"do": "test", "source": ..., "nonce": ...}  in a fork: it sees the names of the cells, and what it breaks is its own
+    {"do": "test", "source": ..., "nonce": ...}  in a fork, which sees the names of the cells
 
 A test passes if its last statement is reached; the nonce comes back then and not before. Before it runs, whatever the
 cells may have changed in `dsmini`, torch and the builtins is put back, and the imports and functions that the problem
