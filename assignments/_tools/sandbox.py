@@ -186,16 +186,19 @@ class Worker:
         if reply.get("nonce") == nonce:
             return Outcome(None, printed)
         if "died" in reply:
-            return Outcome(self._death(reply["died"], self.limits.test), printed)
+            return Outcome(self._death(reply["died"], f"no answer within {self.limits.test:g} seconds"), printed)
         return Outcome(self._test_fault(reply.get("fault"), cell), printed)
 
     def _own_fault(self, error):
         name, text = _text(error.get("name"), 60), _text(error.get("text"), 2000)
         if name == "TimeOut":
-            clock = self.limits.seconds("own")["wall"]
-            return f"stopped after {self.limits.cell:g} seconds of computing or {clock:g} on the clock"
+            return self._stopped()
         place = f" (line {error['line']}: {_text(error.get('code'), 200)})" if error.get("line") else ""
         return f"{name}: {text}{place}" if text else f"{name}{place}"
+
+    def _stopped(self):
+        clock = self.limits.seconds("own")["wall"]
+        return f"stopped after {self.limits.cell:g} seconds of computing or {clock:g} on the clock"
 
     def _test_fault(self, fault, cell):
         if not isinstance(fault, dict):
@@ -213,9 +216,9 @@ class Worker:
             return "not answered yet"
         return f"{name}: {text}"
 
-    def _death(self, status, seconds):
+    def _death(self, status, late):
         if status in _CPU_SIGNALS or status == TIME:
-            return f"no answer within {seconds:g} seconds"
+            return late
         if isinstance(status, int) and status >= 0:
             return f"the code ended Python (exit status {status})"
         name = signal.Signals(-status).name if isinstance(status, int) and -status in _SIGNALS else "a signal"
@@ -255,7 +258,7 @@ class Worker:
             status = self.process.wait(2)
             if os.name != "nt" and status > 128:  # of the process within the namespace
                 status = 128 - status if 256 - status not in _SIGNALS else status - 256
-            return self._death(status, self.limits.cell)
+            return self._death(status, self._stopped())
         return f"stopped after {seconds:g} seconds on the clock"
 
     def _weigh(self):

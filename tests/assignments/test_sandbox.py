@@ -38,9 +38,9 @@ CELLS = {
     "an endless loop": ("while True: pass", "stopped after 1.5 seconds of computing"),
     "one that swallows every exception": (
         "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
-        "no answer within 1.5 seconds",
+        "stopped after 1.5 seconds of computing",
     ),
-    "one in C, deaf to signals": ("sum(range(10**12))", "stopped|no answer"),
+    "one in C, deaf to signals": ("sum(range(10**12))", "stopped after"),
     "a huge list": ("x = [0] * 10**10", "MemoryError"),
     "a huge tensor": ("torch.empty(10**12)", "allocate memory"),
     "os._exit": ("import os; os._exit(0)", r"ended Python \(exit status 0\)"),
