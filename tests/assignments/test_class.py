@@ -116,9 +116,14 @@ def test_who_handed_in_nothing_readable_has_a_row_for_every_set(graded):
 
 
 REASONS = {
-    "exits": "ended Python", "endless": "stopped after", "hoards": "MemoryError|too much memory", "floods": "stopped after",
-    "bombs": "processes|too much memory|stopped after", "raises": "SystemExit", "slips": "SyntaxError",
-}  # fmt: skip
+    "exits": "ended Python",
+    "endless": "stopped after",
+    "hoards": "MemoryError|too much memory",
+    "floods": "stopped after",
+    "bombs": "processes|too much memory|stopped after",
+    "raises": "SystemExit",
+    "slips": "SyntaxError",
+}
 
 
 def test_hostile_cells_are_named(graded):
