@@ -4,6 +4,7 @@
 #   make lab              JupyterLab on the chapters
 #   make sync             copy the package's code into the chapters' marked cells
 #   make notebooks        run the chapters again and store their outputs
+#   make figures          the chapters' figures at slide size, into _build/figures
 #   make zoo              train the book's models again         (NAMES=base: only these)
 #   make lock             resolve the pinned versions again
 #   make clean            remove what was built             (the environment stays; `rm -rf .venv` removes it)
@@ -18,7 +19,7 @@ BIN = $(VENV)/bin
 HTML = _build/html
 BUILD = $(BIN)/jupyter-book build . --path-output . -W --keep-going --all
 
-.PHONY: book test lab sync notebooks zoo lock clean lint unit chapters site browser
+.PHONY: book test lab sync notebooks figures zoo lock clean lint unit chapters site browser
 .DEFAULT_GOAL := book
 .NOTPARALLEL:
 
@@ -87,6 +88,9 @@ sync: $(VENV)/.book
 
 notebooks: $(VENV)/.book
 	$(BIN)/python book/_tools/notebooks.py run
+
+figures: $(VENV)/.book
+	$(BIN)/python book/_tools/figures.py
 
 zoo: $(VENV)/.book
 	$(BIN)/python -m dsmini.zoo build $(NAMES)
