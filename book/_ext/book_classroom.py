@@ -36,7 +36,9 @@ def cells(path):
 def chapters():
     """{number: path} of the chapters of this edition."""
     contents = (ROOT / "_toc.yml").read_text(encoding="utf-8")
-    return {int(name[:2]): ROOT / "chapters" / f"{name}.ipynb" for name in re.findall(r"file: chapters/(\d\d\w+)", contents)}
+    return {
+        int(name[:2]): ROOT / "chapters" / f"{name}.ipynb" for name in re.findall(r"file: chapters/(\d\d\w+)", contents)
+    }
 
 
 @cache
@@ -95,7 +97,7 @@ def table(head, rows):
 
 
 def numbers(text):
-    """"0-2, 5" as [0, 1, 2, 5]."""
+    """ "0-2, 5" as [0, 1, 2, 5]."""
     found = []
     for part in text.split(","):
         first, _, last = part.strip().partition("-")
@@ -104,7 +106,7 @@ def numbers(text):
 
 
 def shares(text):
-    """"v3 1/2, rlvr" as {"v3": 1/2, "rlvr": 1}."""
+    """ "v3 1/2, rlvr" as {"v3": 1/2, "rlvr": 1}."""
     words = [part.split() for part in text.split(",") if part.strip()]
     return {name: Fraction(*map(int, rest[0].split("/"))) if rest else Fraction(1) for name, *rest in words}
 
@@ -125,8 +127,9 @@ def chapter_times():
         ]
     )
     rule = (
-        f"Reading is an estimate, {WORDS} words and {LINES} lines of code a minute, without exercises; running is what the "
-        "run behind the page took; exercises are the minutes that stand in their texts, all stars together."
+        f"Reading is an estimate, {WORDS} words and {LINES} lines of code a minute, without exercises; running is what "
+        "the run behind the page took; exercises are their number and the minutes that stand in their texts, all stars "
+        "together."
     )
     return [*table(["chapter", "reading", "running", "exercises"], rows), "", rule]
 
@@ -148,7 +151,7 @@ def course_plan(lines, in_class):
         about = [chapter(number) for number in numbers(read)]
         minutes = sum(one["reading"] for one in about)
         minutes += sum(share * problem_set(name)["minutes"] for name, share in shares(worked).items())
-        links = "<br>".join(one["link"] for one in about)
+        links = ", ".join(f"[{number}](../chapters/{chapters()[number].name})" for number in numbers(read))
         rows.append([week, links, lecture, lab, task, f"{in_class} + {hours(minutes)}"])
     return table(["week", "chapters", "lecture", "lab", "problem set", "hours"], rows)
 
