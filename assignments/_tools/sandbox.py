@@ -48,7 +48,7 @@ class Limits:
     cell: float = 10.0
     test: float = 5.0
     total: float = 60.0
-    wall: float = 4.0
+    wall: float = 6.0
     memory_mib: int = 2048
     file_mib: int = 64
     processes: int = 64
