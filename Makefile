@@ -4,6 +4,7 @@
 #   make lab              JupyterLab on the chapters
 #   make sync             copy the package's code into the chapters' marked cells
 #   make notebooks        run the chapters again and store their outputs
+#   make figures          the chapters' figures at slide size, into _build/figures
 #   make zoo              train the book's models again         (NAMES=base: only these)
 #   make assignments      build the problem sets for students     (assignments/release)
 #   make grade SUBMISSIONS=dir    grade what they handed in       (assignments/graded; ROSTER=file, JOBS=4)
@@ -23,7 +24,7 @@ BIN = $(VENV)/bin
 HTML = _build/html
 BUILD = $(BIN)/jupyter-book build . --path-output . -W --keep-going --all
 
-.PHONY: book test lab sync notebooks zoo assignments grade lock clean lint unit chapters classroom site browser
+.PHONY: book test lab sync notebooks figures zoo assignments grade lock clean lint unit chapters classroom site browser
 .DEFAULT_GOAL := book
 .NOTPARALLEL:
 
@@ -102,6 +103,9 @@ sync: $(VENV)/.book
 
 notebooks: $(VENV)/.book
 	$(BIN)/python book/_tools/notebooks.py run
+
+figures: $(VENV)/.book
+	$(BIN)/python book/_tools/figures.py
 
 zoo: $(VENV)/.book
 	$(BIN)/python -m dsmini.zoo build $(NAMES)
