@@ -40,10 +40,10 @@ def all_tokens(model):
 
 
 class Models:
-    """One seed's models by name, each trained when it is first asked for. seconds: CPU seconds of each training."""
+    """One seed's models by name, each trained when it is first asked for."""
 
     def __init__(self, seed, folder):
-        self.seed, self.trained, self.seconds = seed, {}, {}
+        self.seed, self.trained = seed, {}
         self.run = Run(dataclasses.replace(find("sparse"), seed=seed), zoo.load, folder / str(seed), progress=False)
 
     def __getitem__(self, name):
@@ -54,9 +54,7 @@ class Models:
         """A model before it is rounded."""
         if name not in self.trained:
             with make.repeatable(self.seed):
-                before = self.run.cpu_seconds
                 self.trained[name] = getattr(self, f"_{name.replace(' ', '_').replace('-', '_')}")()
-                self.seconds[name] = round(self.run.cpu_seconds - before, 1)
         return self.trained[name]
 
     @functools.cached_property
@@ -95,7 +93,7 @@ def measure(models, arm):
     with change(model):
         report = measure_modes(model, seed=models.seed)
     measured = {mode: {task: rows["all"] for task, rows in tasks.items()} for mode, tasks in report.items()}
-    return {"arm": arm, "seed": models.seed, "cpu_seconds": models.seconds[name], **measured}
+    return {"arm": arm, "seed": models.seed, **measured}
 
 
 def main():

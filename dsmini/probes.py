@@ -15,7 +15,8 @@ def leak_probe(function, inputs, position=None):
     function: (B, T, ...) -> (B, T, ...). inputs: tokens (B, T) or vectors (B, T, D). position: T // 2 by default.
     A causal function returns exactly 0.0; one with experts may return its rounding error, because how many tokens an
     expert works on at once changes the order of its sums. The future is edited by reversing it, so tokens stay in the
-    vocabulary.
+    vocabulary. A single layer that leaks by what comes later, in whatever order, passes (experts that choose among all
+    tokens do); in a whole model it shows.
     Raises ValueError if there is no past, or if reversing the future changes nothing.
     """
     length = inputs.shape[1]

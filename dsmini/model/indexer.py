@@ -79,7 +79,7 @@ def select_topk(scores, k):
     """
     values, places = scores.topk(k, dim=-1, sorted=False)
     last = values.amin(-1, keepdim=True)  # (..., 1)
-    tied = (scores == last).sum(-1) > (values == last).sum(-1)
+    tied = (scores >= last).sum(-1) > k
     tied &= last[..., 0] > float("-inf")  # among hidden tokens nobody minds
     if tied.any():
         rows, last = scores[tied], last[tied]  # (n, S), (n, 1)
