@@ -184,7 +184,7 @@ root = Path(dsmini.__file__).parents[1]
 assert not Path({str(tmp_path)!r}).exists()
 assert sorted(path.name for path in root.iterdir() if path.name not in (".venv", "assignments")) == ["dsmini"]
 assert [path.name for path in root.glob("assignments/*/*")] == ["worker.py"]
-assert not Path("/etc/passwd").exists() 
+assert not Path("/etc/passwd").exists()
 assert all(path.name.startswith(".") for path in Path.home().iterdir())
 for path in (Path(dsmini.__file__), Path("/usr/planted"), root / "planted"):
     try:
