@@ -43,6 +43,15 @@ _ID = re.compile(r"(variant\([^)]*student\s*=\s*)(['\"])[^'\"]*\2")
 DONE = {}  # (student, set): the `sandbox.Report` of a notebook that has already run
 DONE_NOTES = {}  # (student, set): what `repair` said of it
 
+CONFIG = """# Written by the grading tool: nbgrader's own commands and the formgrader work in this folder.
+import sys
+
+sys.path.insert(0, {tools!r})
+from course import configure
+
+c = configure({root!r}, get_config())
+"""
+
 
 class WithoutId(NbGraderPreprocessor):
     """Puts `your-id` where the source has the id of its author."""
@@ -145,6 +154,7 @@ def configure(root, config=None):
         Sandboxed, LimitOutput, SaveAutoGrades, AssignLatePenalties, CheckCellMetadata
     ]  # fmt: skip
     c.GenerateFeedback.preprocessors = [GetGrades, CutHidden]
+    # nbgrader's page for a student: its template loads nothing from elsewhere then
     c.HTMLExporter.mathjax_url = c.HTMLExporter.require_js_url = c.HTMLExporter.jquery_url = ""
     c.Exporter.default_preprocessors = []
     return c
@@ -160,6 +170,9 @@ class Course:
             shutil.rmtree(self.root / "source", ignore_errors=True)
             for name in sets.names(source):
                 shutil.copytree(Path(source) / name, self.root / "source" / name)
+        (self.root / "nbgrader_config.py").write_text(
+            CONFIG.format(tools=str(Path(__file__).parent), root=str(self.root))
+        )
         self.problem_sets = sets.load_all(self.root / "source")
         config = configure(self.root)
         self.api = NbGraderAPI(config=config)

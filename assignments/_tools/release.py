@@ -23,8 +23,8 @@ def leaks(notebook, problem_set):
     found = [f"the mark {mark!r}" for mark in MARKS if mark in text]
     for cell in problem_set.cells:
         for begin, end in (("### BEGIN SOLUTION", "### END SOLUTION"), (sets.HIDDEN, "### END HIDDEN TESTS")):
-            if begin in cell.source:
-                inside = cell.source.split(begin)[1].split(end)[0].strip()
+            for region in cell.source.split(begin)[1:]:
+                inside = region.split(end)[0].strip()
                 if inside in text or any(len(line) > 30 and line in text for line in _own_lines(inside, problem_set)):
                     found.append(f"what is between {begin} and its end in {cell.id}")
     if any(cell.get("outputs") for cell in notebook.cells):

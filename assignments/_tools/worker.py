@@ -152,6 +152,9 @@ def own_shell():
         showsyntaxerror = showindentationerror = showtraceback
         system = InteractiveShell.system_raw  # no terminal is there to pretend
 
+        def _tee(self, channel):
+            return contextlib.nullcontext()  # IPython's own would keep every character that is printed
+
     warnings.filterwarnings("ignore", module="IPython")  # its hint how to leave after a sys.exit
     config = Config()
     config.HistoryManager.enabled = False

@@ -54,7 +54,7 @@ CELLS = {
         "import os\nfor n in range(3, 60):\n    try: os.write(n, b'{}\\n')\n    except OSError: pass",
         "the grader's own pipe",
     ),
-    "every pipe closed": ("import os; os.closerange(3, 200)", "ended Python"),
+    "every pipe closed": ("import os; os.closerange(3, 200)", "ended Python|stopped after"),
 }
 
 
@@ -74,7 +74,7 @@ def test_a_sleep_ends_on_the_clock():
 
 
 def test_gigabytes_of_output_are_cut():
-    source = "import os\nfor _ in range(300): print('x' * 10**6); os.write(1, b'y' * 10**5)\nprint('x' * 10**8)"
+    source = "import os\nfor _ in range(3000): print('x' * 10**6)\nos.write(1, b'y' * 10**8)"
     faults, report = tried(source)
     assert faults["own-3"] is None
     assert len(report.outcomes["own-3"].printed) < 11_000
@@ -151,7 +151,7 @@ def test_magics_and_shell_lines_work():
 
 def test_ending_python_again_and_again_has_a_bound():
     faults, report = tried(*["import os; os._exit(3)"] * 6)
-    assert all(faults.values())
+    assert all(faults[f"own-{number}"] for number in range(3, 9))
     assert faults["scaled-hidden"].startswith("not run: other cells of this notebook ended Python again and again")
 
 
@@ -184,7 +184,8 @@ root = Path(dsmini.__file__).parents[1]
 assert not Path({str(tmp_path)!r}).exists()
 assert sorted(path.name for path in root.iterdir() if path.name not in (".venv", "assignments")) == ["dsmini"]
 assert [path.name for path in root.glob("assignments/*/*")] == ["worker.py"]
-assert not Path("/etc/passwd").exists() and not list(Path.home().iterdir())
+assert not Path("/etc/passwd").exists()
+assert all(path.name.startswith(".") for path in Path.home().iterdir())
 for path in (Path(dsmini.__file__), Path("/usr/planted"), root / "planted"):
     try:
         path.write_text("planted")
@@ -210,8 +211,10 @@ def test_what_a_cell_leaves_running_is_gone_before_the_tests():
 if os.fork() == 0:
     os.setsid()
     while True: time.sleep(1)"""
-    look = "\nimport os\nassert len([name for name in os.listdir('/proc') if name.isdigit()]) <= 3"
-    cells = [Cell("own", "own", source), Cell("test", "public", PUBLIC.split("\n")[1] + look)]
+    look = """from pathlib import Path
+states = [path.read_text().rpartition(")")[2].split()[0] for path in Path("/proc").glob("[0-9]*/stat")]
+assert len([state for state in states if state != "Z"]) <= 3, states"""
+    cells = [Cell("own", "own", source), Cell("test", "public", look)]
     report = run(cells, Job("example", "ada", example.IMPORTS), QUICK)
     assert report.outcomes["test"].fault is None
 

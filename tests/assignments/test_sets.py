@@ -29,8 +29,8 @@ def test_every_function_has_a_solution_cell_and_two_test_cells(name):
 @each_set
 def test_solutions_and_hidden_tests_are_marked(name):
     for cell in problem_set(name).cells:
-        marks = [cell.source.count(f"### {word}") for word in ("BEGIN SOLUTION", "END SOLUTION")]
-        assert marks == ([1, 1] if cell.kind in ("solution", "written") else [0, 0]), cell.id
+        begins, ends = (cell.source.count(f"### {word}") for word in ("BEGIN SOLUTION", "END SOLUTION"))
+        assert begins == ends and (begins > 0) == (cell.kind in ("solution", "written")), cell.id
         if cell.kind == "hidden":
             assert re.match(rf"# Hidden tests \({cell.points:g} points?\)", cell.source), cell.id
 
