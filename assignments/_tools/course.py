@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 
 import nbformat
+from nbconvert.exporters import HTMLExporter
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.apps import NbGraderAPI
 from nbgrader.preprocessors import (
@@ -96,6 +97,14 @@ class CutHidden(NbGraderPreprocessor):
         return cell, resources
 
 
+class WithoutScripts(HTMLExporter):
+    """nbgrader's feedback page, whose template asks a server of others for its formulas' script."""
+
+    def from_notebook_node(self, nb, resources=None, **kwargs):
+        page, resources = super().from_notebook_node(nb, resources, **kwargs)
+        return re.sub(r"<script src=['\"]https?://[^>]*>\s*</script>", "", page), resources
+
+
 def key_of(resources):
     return resources["nbgrader"]["student"], resources["nbgrader"]["assignment"]
 
@@ -154,8 +163,7 @@ def configure(root, config=None):
         Sandboxed, LimitOutput, SaveAutoGrades, AssignLatePenalties, CheckCellMetadata
     ]  # fmt: skip
     c.GenerateFeedback.preprocessors = [GetGrades, CutHidden]
-    # nbgrader's page for a student: its template loads nothing from elsewhere then
-    c.HTMLExporter.mathjax_url = c.HTMLExporter.require_js_url = c.HTMLExporter.jquery_url = ""
+    c.GenerateFeedback.exporter_class = WithoutScripts
     c.Exporter.default_preprocessors = []
     return c
 

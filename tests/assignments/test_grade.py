@@ -12,6 +12,7 @@ import grade
 import sandbox
 import sets
 from collect import Names, collect
+from course import Course
 
 needs_links = pytest.mark.skipif(not hasattr(__import__("os"), "symlink"), reason="no links here")
 GOOD = {"scaled": example.SCALED, "first_peak": example.FIRST_PEAK, "written": "A tie needs a rule."}
@@ -205,3 +206,20 @@ def test_of_several_notebooks_the_one_saved_last_counts(tmp_path, example_folder
     [one] = collect(tmp_path / "in", sets.load_all(example_folder / "source"))
     assert one.cells[-1][1] == "a.ipynb"
     assert "a.ipynb, saved last, counts" in one.notes[0]
+
+
+def test_nbgraders_own_commands_grade_the_same_way(example_folder, tmp_path):
+    """As with its exchange: what a student sent is in submitted/, and repair, sandbox and feedback are ours."""
+    course = Course(tmp_path, example_folder / "source")
+    course.release("example")
+    notebook = example.answered(example_folder / "release", **GOOD | {"scaled": NO_ZERO})
+    notebook["cells"] = [cell for cell in notebook["cells"] if "first_peak-hidden" not in str(cell["metadata"])]
+    put(tmp_path / "submitted" / "ada" / "example" / "example.ipynb", notebook)
+    assert course.api.autograde("example", "ada")["success"]
+    points = {"scaled-public": 1, "scaled-hidden": 0, "first_peak-public": 1, "first_peak-hidden": 3, "written": None}
+    assert course.points("example", "ada") == points
+    assert course.api.generate_feedback("example", "ada")["success"]
+    page = (tmp_path / "feedback" / "ada" / "example" / "example.html").read_text(encoding="utf-8")
+    assert "zero is refused: no error where one was expected" in page
+    assert "me.normal" not in page and "BEGIN HIDDEN" not in page
+    assert not re.search(r"<(script|link|img)[^>]*(src|href)=['\"]?https?:", page)
