@@ -9,6 +9,8 @@ import contextlib
 import hashlib
 import math
 import os
+import re
+import unicodedata
 from numbers import Number
 
 STUDENT = "DSMINI_STUDENT"  # the environment variable that names the student while a submission is graded
@@ -105,11 +107,16 @@ def variant(problem_set, student):
 
     Raises ValueError for an id that is empty or still a placeholder.
     """
-    typed = str(student).strip().lower()
-    graded = os.environ.get(STUDENT, "").strip().lower()
+    typed, graded = plain_id(str(student)), plain_id(os.environ.get(STUDENT, ""))
     if not graded and (not typed or typed == "your-id"):
         raise ValueError(f"student = {student!r}: expected your id, the name that you hand in under")
     return Variant(graded or typed, problem_set, typed if graded and typed != graded else None)
+
+
+def plain_id(text):
+    """An id as the name of a file may spell it: small letters, `_` for blanks and signs, accents in one way."""
+    text = unicodedata.normalize("NFC", text).strip().lower()
+    return re.sub(r"[^\w.@-]+", "_", text).strip("._-")
 
 
 def _compare(actual, expected, where, atol, rtol):

@@ -12,10 +12,15 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto
 table { border-collapse: collapse; width: 100%; } th, td { text-align: left; vertical-align: top; padding: .4rem .6rem;
   border-bottom: 1px solid #ccc; } td.points { white-space: nowrap; text-align: right; }
 pre { background: #f4f4f4; padding: .6rem; overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere; }
-.lost { color: #8f1d1d; } .won { color: #14591d; }
+.lost { color: #8f1d1d; } .won { color: #14591d; } h1, li, p { overflow-wrap: anywhere; }
+td ul { margin: 0; padding-left: 1.1rem; }
+@media (max-width: 36rem) { table { table-layout: fixed; font-size: .875rem; } th, td { padding: .35rem .2rem; }
+  th:first-child { width: 34%; } th:nth-child(2) { width: 4rem; } td { overflow-wrap: anywhere; }
+  td code { font-size: .8rem; } }
 @media (prefers-color-scheme: dark) { body { color: #e6e6e6; background: #161616; } pre { background: #262626; }
   .lost { color: #ff9c9c; } .won { color: #8fe09a; } }
 """
+UNANSWERED = "not answered yet"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -40,6 +45,7 @@ class Result:
     notes: list
     faults: list = dataclasses.field(default_factory=list)  # of the student's own cells: (source, why)
     comment: str = ""
+    odd: list = dataclasses.field(default_factory=list)  # for the instructor's table, not for the page
 
     @property
     def total(self):
@@ -85,13 +91,14 @@ def _list(texts):
 
 
 def _row(part):
-    points = "to come" if part.points is None else number(part.points)
+    most = number(part.most)
+    points = f"to come ({most})" if part.points is None else f"{number(part.points)} of {most}"
     full = part.points is not None and part.points >= part.most
-    if part.reasons:
+    if len(part.reasons) > 1 and all(why.endswith(UNANSWERED) for _, why in part.reasons):
+        said = UNANSWERED
+    elif part.reasons:
         said = _list([f"{which}: {why}" for which, why in part.reasons])
     else:
         said = "<span class='won'>all passed</span>" if full else ""
     name = html.escape(part.name)
-    return (
-        f"<tr><td><code>{name}</code></td><td class='points'>{points} of {number(part.most)}</td><td>{said}</td></tr>"
-    )
+    return f"<tr><td><code>{name}</code></td><td class='points'>{points}</td><td>{said}</td></tr>"

@@ -10,8 +10,10 @@ OUT/grades.csv is the table, OUT/feedback/STUDENT/SET/SET.html a page for each, 
 import argparse
 import concurrent.futures
 import csv
+import io
 import json
 import os
+import re
 import sys
 import threading
 from pathlib import Path
@@ -27,18 +29,26 @@ from feedback import Part, Result, number, page
 from repair import repair
 
 STATE = "state.json"
+ODD = re.compile(r"_getframe|currentframe|\bf_(?:back|globals|locals)\b|get_objects|get_referrers|__globals__|/proc/")
 
 
 def grade(submissions, out, source=sets.SOURCE, jobs=1, limits=None, roster=None, quiet=False):
-    """Grade a folder. roster: as `collect` takes it. Returns the rows of the table."""
+    """Grade a folder. roster: as `collect` takes it. Returns the rows of the table.
+
+    Rows of problem sets that nobody hands in this time stay as they were.
+    """
     course = nb.Course(out, source)
     if sandbox.notice() and not quiet:
         print(f"Note: {sandbox.notice()}", file=sys.stderr)
-    found = collect(submissions, course.problem_sets, roster)
+    strange = []
+    found = collect(submissions, course.problem_sets, roster, strange)
+    if strange and not quiet:
+        print(f"Note: neither a folder nor a notebook nor a zip, so nobody's: {', '.join(strange)}", file=sys.stderr)
     stubs = {}
     for name in sorted({one.problem_set for one in found}):
         stubs[name] = stubs_of(course.release(name))
-    state = []
+    graded = {one.problem_set for one in found}
+    state = [one for one in read_state(course.root) if one["set"] in set(course.problem_sets) - graded]
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         waiting = []
         gate = threading.Semaphore(2 * jobs)  # not all notebooks of a class in memory at once
@@ -71,7 +81,7 @@ def execute(one, problem_set, stubs, limits, gate):
 
 def enter(course, one, future, gate):
     """One submission's points into the gradebook, whatever happened. Returns its entry in the state."""
-    key, notes, cpu, failed = (one.student, one.problem_set), list(one.notes), 0.0, False
+    key, notes, cpu, failed, odd = (one.student, one.problem_set), list(one.notes), 0.0, False, []
     try:
         ran = future.result()
         if ran is None:
@@ -79,7 +89,7 @@ def enter(course, one, future, gate):
         else:
             notebook, repairs, outcome = ran
             nb.DONE[key], nb.DONE_NOTES[key] = outcome, notes + repairs
-            cpu = outcome.cpu
+            cpu, odd = outcome.cpu, odd_words(notebook)
             course.autograde(one.problem_set, one.student, notebook)
     except Exception as error:
         failed = True
@@ -89,7 +99,19 @@ def enter(course, one, future, gate):
         nb.DONE.pop(key, None), nb.DONE_NOTES.pop(key, None)
         if one.cells is not None:
             gate.release()
-    return {"student": one.student, "set": one.problem_set, "notes": notes, "cpu": round(cpu, 2), "failed": failed}
+    entry = {"student": one.student, "set": one.problem_set, "notes": notes, "cpu": round(cpu, 2)}
+    return entry | {"failed": failed, "odd": odd}
+
+
+def odd_words(notebook):
+    """What in a student's own code looks into the interpreter, where the tests run: no proof, a reason to read it."""
+    free = [cell.source for cell in notebook.cells if not cell.metadata.get("nbgrader", {}).get("locked")]
+    return sorted({word for source in free for word in ODD.findall(source)})
+
+
+def read_state(root):
+    path = root / STATE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
 
 
 def save_state(root, state):
@@ -100,7 +122,9 @@ def report(out):
     """Write the table and the feedback from what is in a graded folder. Returns the table's rows."""
     course = nb.Course(out, Path(out) / "source")
     results = []
-    for entry in json.loads((course.root / STATE).read_text(encoding="utf-8")):
+    if not (course.root / STATE).is_file():
+        raise SystemExit(f"{course.root}: nothing was graded here yet")
+    for entry in read_state(course.root):
         result = result_of(course, entry)
         folder = course.root / "feedback" / result.student / result.problem_set
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +154,7 @@ def result_of(course, entry):
             mine = cells.get(cell.id)
             score = points.get(cell.id, 0.0)
             parts.append(Part(cell.id, score, cell.points, [], mine.source if mine is not None else ""))
-    return Result(student, name, parts, notes, faults, comment_of(course, name, student))
+    return Result(student, name, parts, notes, faults, comment_of(course, name, student), entry.get("odd", []))
 
 
 def part_of(problem_set, function, points, cells):
@@ -175,7 +199,8 @@ def write_table(path, results):
         row |= {name: mine.get(name, "") for name in names}
         reasons = [f"{part.name}: {part.reasons[-1][1]}" for part in result.parts if part.reasons]
         faults = [f"a cell failed: {why}" for _, why in result.faults[:3]]
-        row["notes"] = "; ".join(plain(text) for text in (*result.notes, *faults, *reasons))[:2000]
+        odd = [f"please read this code, it uses {', '.join(result.odd)}"] if result.odd else []
+        row["notes"] = "; ".join(plain(text) for text in (*odd, *result.notes, *faults, *reasons))[:2000]
         rows.append(row)
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["student", "set", "total", "max", *names, "notes"])
@@ -193,10 +218,25 @@ def harmless(text):
     return "'" + text if text[:1] in ("=", "+", "-", "@") else text
 
 
+def table_of(path):
+    """The rows of a CSV as a spreadsheet saves it: commas or semicolons, with or without a mark of its encoding."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise SystemExit(f"{path}: not in UTF-8; save it as 'CSV UTF-8'") from None
+    except OSError as error:
+        raise SystemExit(f"{path}: {error.strerror}") from None
+    first = text.partition("\n")[0]
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=";" if first.count(";") > first.count(",") else ",")
+    return [row for row in rows if any(cell.strip() for cell in row)]
+
+
 def read_roster(path):
     """{name: id} of a file with NAME or NAME,ID on each line; NAME is that of the folder or the file."""
-    pairs = [line.partition(",") for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
-    return {name.strip(): student.strip() or name.strip() for name, _, student in pairs}
+    rows = [[cell.strip() for cell in row] + [""] for row in table_of(path)]
+    if rows and [cell.lower() for cell in rows[0][:2]] == ["name", "id"]:
+        del rows[0]
+    return {name: student or name for name, student, *_ in rows if name}
 
 
 def enter_written(out, path):
@@ -205,24 +245,38 @@ def enter_written(out, path):
     The table itself will do, its empty column `written` filled in.
     """
     course, entered = nb.Course(out, Path(out) / "source"), 0
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.DictReader(file) if (row.get("written") or "").strip()]
+    head, *lines = table_of(path) or [[]]
+    if missing := [name for name in ("student", "set", "written") if name not in head]:
+        raise SystemExit(f"{path}: has no column {missing[0]!r} in its first line")
+    rows, wrong = [], []
+    for line in lines:
+        row = dict(zip(head, line, strict=False))
+        student, name = row["student"].removeprefix("'"), row.get("set")
+        if not row.get("written", "").strip():
+            continue
+        if not (course.root / "feedback" / student / str(name)).is_dir() or name not in course.problem_sets:
+            wrong.append(f"{student}, {name}: nobody with this id was graded in this set")
+            continue
+        (written,) = [cell for cell in course.problem_sets[name].cells if cell.kind == "written"]
+        try:
+            points = float(row["written"].replace(",", "."))
+        except ValueError:
+            points = -1.0
+        if not 0 <= points <= written.points:
+            wrong.append(f"{student}, {name}: written = {row['written']!r}, expected 0 to {written.points:g} points")
+        elif (course.root / "autograded" / student / name).is_dir():  # else nothing that can be read: 0 points
+            rows.append((name, student, written.id, points, row.get("comment")))
+    if wrong:
+        raise SystemExit(f"{path}: nothing was entered.\n" + "\n".join(wrong))
     for row in rows:
-        student, name = row["student"].removeprefix("'"), row["set"]
-        if not (course.root / "autograded" / student / name).is_dir():
-            continue  # nothing was handed in that could be read: the points are 0
-        written = [cell for cell in course.problem_sets[name].cells if cell.kind == "written"]
-        points = float(row["written"])
-        if not 0 <= points <= written[0].points:
-            raise SystemExit(f"{path}: {student}, {name}: {points:g} points, expected 0 to {written[0].points:g}")
-        course.mark(name, student, written[0].id, points, row.get("comment"))
+        course.mark(*row)
         entered += 1
     return entered
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("submissions", nargs="?", type=Path, help="a folder: STUDENT/*.ipynb, STUDENT_SET.ipynb, zips")
+    parser.add_argument("submissions", nargs="?", help="a folder: STUDENT/*.ipynb, STUDENT_SET.ipynb, zips")
     parser.add_argument("--out", type=Path, default=sets.ASSIGNMENTS / "graded")
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="notebooks at once")
     parser.add_argument("--roster", type=Path, help="a line each: NAME, or NAME,ID")
@@ -234,10 +288,13 @@ def main():
             print(f"{enter_written(args.out, args.written)} written answers entered")
         rows = report(args.out)
     else:
-        if args.submissions is None or not args.submissions.is_dir():
-            parser.error(f"{args.submissions}: expected a folder of submissions")
+        if not args.submissions:
+            parser.error("expected a folder of submissions: make grade SUBMISSIONS=folder")
+        submissions = Path(args.submissions).expanduser()
+        if not submissions.is_dir():
+            parser.error(f"{submissions}: expected a folder of submissions, or a zip of them in a folder of its own")
         roster = read_roster(args.roster) if args.roster else {}
-        rows = grade(args.submissions, args.out, jobs=args.jobs, roster=roster)
+        rows = grade(submissions, args.out, jobs=args.jobs, roster=roster)
     print(f"{len(rows)} rows in {args.out / 'grades.csv'}; feedback in {args.out / 'feedback'}")
 
 

@@ -10,7 +10,7 @@ import re
 
 import nbformat
 
-from sets import ProblemSet, text_of
+from sets import HIDDEN, ProblemSet, text_of
 
 MOST_SOURCE = 200_000  # characters of one cell
 MOST_CELLS = 1000
@@ -22,7 +22,9 @@ class Unreadable(ValueError):
 
 
 def parse(data):
-    """The cells of a notebook file, from bytes: a list of (type, source, grade id or None, attachments)."""
+    """The cells of a notebook file, from bytes: a list of (type, source, grade id or None)."""
+    if not data.strip():
+        raise Unreadable("the file is empty")
     try:
         notebook = json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
@@ -43,7 +45,8 @@ def parse(data):
         metadata = cell.get("metadata")
         mark = metadata.get("nbgrader") if isinstance(metadata, dict) else None
         grade_id = mark.get("grade_id") if isinstance(mark, dict) else None
-        source = text_of(cell.get("source")).replace("\x00", "").encode("utf-8", "replace").decode()
+        source = text_of(cell.get("source")).replace("\r\n", "\n").replace("\x00", "")
+        source = source.encode("utf-8", "replace").decode()
         if len(source) > MOST_SOURCE:
             source = f"# A cell of {len(source):,} characters was left out.\n"
         kind = "code" if cell.get("cell_type") == "code" else "markdown"
@@ -76,6 +79,7 @@ def repair(cells, problem_set: ProblemSet, stubs=None):
     stubs: what stands in the handed-out solution and written cells, by id, to tell what was never touched.
     """
     notes, stubs = [], stubs or {}
+    cells = _marked_again(cells, problem_set, notes)
     last = {grade_id: index for index, (_, _, grade_id) in enumerate(cells)}
     placed, result = {}, []
     for index, (kind, source, grade_id) in enumerate(cells):
@@ -103,6 +107,40 @@ def repair(cells, problem_set: ProblemSet, stubs=None):
     for number, cell in enumerate(result):
         cell["id"] = f"cell-{number}"
     return nbformat.v4.new_notebook(cells=result, metadata={"kernelspec": _KERNEL}), list(dict.fromkeys(notes))
+
+
+def _marked_again(cells, problem_set, notes):
+    """The cells; those whose mark an editor has dropped (Colab's may) have it again, by their text or their place."""
+    cells, there = list(cells), {grade_id for _, _, grade_id in cells}
+    before = None
+    for cell in problem_set.cells:
+        if cell.id and cell.id not in there:
+            loose = [i for i, (_, _, grade_id) in enumerate(cells) if grade_id not in problem_set.by_id]
+            if cell.kind == "solution":
+                found = [i for i in loose if cells[i][0] == "code" and defines(cells[i][1], cell.id)][-1:]
+                what = f"the cell {cell.id} lost its mark: what defines {cell.id} counts"
+            elif cell.kind == "written":
+                found, what = _below(cells, before, loose), "the written answer's cell lost its mark: it counts"
+            else:
+                found = [i for i in loose if cells[i][1].strip() == cell.source.split(HIDDEN)[0].strip()][:1]
+                what = None
+            if found:
+                kind, source = cells[found[0]][0], "\n\n".join(cells[i][1] for i in found)
+                cells[found[0]] = (kind, source, cell.id)
+                for i in reversed(found[1:]):
+                    del cells[i]
+                notes += [what] if what else []
+        before = cell.id or before
+    return cells
+
+
+def _below(cells, grade_id, loose):
+    """The places of the texts without a mark that stand directly below a cell."""
+    place = next((i for i, cell in enumerate(cells) if cell[2] == grade_id), len(cells))
+    found = []
+    while (place := place + 1) in loose and cells[place][0] == "markdown":
+        found.append(place)
+    return found
 
 
 _KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -136,7 +174,7 @@ def _add_missing(problem_set, placed, result, notes, stubs):
         elif cell.kind == "solution":
             source = MISSING
             if any(one.cell_type == "code" and defines(one.source, cell.id) for one in result):
-                notes.append(f"the cell {cell.id} lost its mark: what defines {cell.id} counts")
+                notes.append(f"the cell {cell.id} is missing: what defines {cell.id} elsewhere counts")
             else:
                 notes.append(f"the cell {cell.id} is missing")
         elif cell.kind in ("public", "given"):

@@ -1,8 +1,10 @@
 """A folder as a class hands it in, badly: every student has a row, a score and a reason, and nobody another's."""
 
 import csv
+import io
 import json
 import re
+import shutil
 import zipfile
 
 import example
@@ -13,6 +15,9 @@ import sandbox
 import sets
 from collect import Names, collect
 from course import Course
+from dsmini.check import STUDENT, variant
+from feedback import Part, Result, page
+from repair import parse, repair
 
 needs_links = pytest.mark.skipif(not hasattr(__import__("os"), "symlink"), reason="no links here")
 GOOD = {"scaled": example.SCALED, "first_peak": example.FIRST_PEAK, "written": "A tie needs a rule."}
@@ -64,6 +69,10 @@ def hand_in(folder, release):
         cell["metadata"] = {}
     put(folder / "unmarked" / "example.ipynb", unmarked)
     put(folder / "=1+1" / "example.ipynb", answered(scaled="def scaled(x, by):\n    raise ValueError('<script>')"))
+    put(folder / "Zoë Å" / "example.ipynb", answered())
+    put(folder / "peeks" / "example.ipynb", answered(scaled=f"import sys\nsys._getframe().f_back\n{NO_ZERO}"))
+    put(folder / "peeks" / "empty.ipynb", "")
+    put(folder / "essay.pdf", "I could not do it")
     with zipfile.ZipFile(folder / "zipped.zip", "w") as archive:
         archive.writestr("example.ipynb", json.dumps(answered()))
         archive.writestr("../../escape.ipynb", "{}")
@@ -84,8 +93,10 @@ EXPECTED = {  # student: (scaled of 3, first_peak of 4, written of 5), and what 
     "deleted": (0, 4, None, "the cell scaled is missing.*other numbers: raised NameError"),
     "doubled": (1, 4, None, "the cell scaled is there more than once.*scaled-hidden is there more than once"),
     "changed": (0, 4, None, "the test cell scaled-public was changed: the original counts.*int, not a tensor"),
-    "unmarked": (3, 4, 0, "the cell scaled lost its mark.*the written answer's cell is missing"),
+    "unmarked": (3, 4, None, "the cell scaled lost its mark.*the written answer's cell lost its mark: it counts"),
+    "Zoë_Å": (3, 4, None, "^$"),
     "1_1": (0, 4, None, "other numbers: raised ValueError"),
+    "peeks": (1, 4, None, "please read this code, it uses _getframe, f_back; empty.ipynb: the file is empty"),
     "zipped": (3, 4, None, "worked under the id 'your-id': the numbers of 'zipped' count"),
     "torn": (0, 0, 0, "the zip cannot be read"),
 }
@@ -124,9 +135,18 @@ def test_the_table_is_safe_in_a_spreadsheet(graded):
 def test_feedback_tells_the_kind_and_nothing_of_the_hidden_tests(graded, student):
     page = (graded[0] / "out" / "feedback" / student / "example" / "example.html").read_text(encoding="utf-8")
     assert f"{EXPECTED[student][0]} of 3" in page
-    assert "http" not in page.replace("http-equiv", "") and "<script" not in page
+    assert "http" not in page.replace("http-equiv", "") and "<script" not in page and "read this code" not in page
     for secret in ("me.normal", "-0.75", "BEGIN HIDDEN", "longer lists", "2, 7, 7"):
         assert secret not in page
+
+
+def test_what_was_never_answered_is_said_once():
+    reasons = [("public tests", "not answered yet"), ("hidden tests", "no bias: not answered yet")]
+    text = page(Result("ada", "v3", [Part("f", 0.0, 4.0, reasons), Part("written", None, 5.0, [])], []))
+    assert text.count("not answered yet") == 1 and "no bias" not in text
+    assert "0 of 4<" in text and "to come (5)" in text
+    wrong = Part("f", 1.0, 4.0, [("hidden tests", "no bias: wrong")])
+    assert "no bias: wrong" in page(Result("ada", "v3", [wrong], []))
 
 
 def test_nothing_was_unpacked_outside(graded):
@@ -179,6 +199,157 @@ def test_names_of_learning_platforms_lead_to_the_ids_of_the_roster(tmp_path, exa
     assert names("Adam") == "Adam"
     assert names("lovelaceada_123_456_example") == "ada17"
     assert names("ada17") == "ada17"
+
+
+def test_names_of_copies_accents_and_other_endings(tmp_path, example_folder):
+    notebook = json.dumps(example.answered(example_folder / "release", **GOOD))
+    names = ("ann_example.ipynb", "bob_example (1).IPYNB", "cy_EXAMPLE-2.ipynb", "Zoe\u0308_example copy.ipynb")
+    for name in names:
+        (tmp_path / name).write_text(notebook, encoding="utf-8")
+    (tmp_path / "essay.pdf").write_text("?")
+    strange = []
+    found = collect(tmp_path, sets.load_all(example_folder / "source"), strange=strange)
+    assert [one.student for one in found] == ["Zo\u00eb", "ann", "bob", "cy"] and strange == ["essay.pdf"]
+    assert not any(one.cells is None for one in found)
+
+
+def zip_of(**files):
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return data.getvalue()
+
+
+def test_zips_with_the_folder_that_was_handed_out_and_zips_in_zips(tmp_path, example_folder):
+    notebook = json.dumps(example.answered(example_folder / "release", **GOOD))
+    whole = zip_of(**{"example/example.ipynb": notebook})  # as a student packs what a student unpacked
+    (tmp_path / "ann.zip").write_bytes(whole)
+    (tmp_path / "bob_example.ZIP").write_bytes(whole)
+    (tmp_path / "cy_4711_anything.zip").write_bytes(zip_of(**{"my work/example.ipynb": notebook}))
+    inside = {"all/dan/work.zip": whole, "eve.zip": whole, "all/fay/torn.zip": b"PK torn"}
+    (tmp_path / "everything.zip").write_bytes(zip_of(**inside))
+    found = collect(tmp_path, sets.load_all(example_folder / "source"), {"cy": "cy"})
+    said = {one.student: "" if one.cells else one.notes[0] for one in found}
+    assert sorted(said) == ["ann", "bob", "cy", "dan", "eve", "fay"]
+    assert "zip cannot be read" in said.pop("fay") and set(said.values()) == {""}
+
+
+def test_a_zip_of_a_large_class_loses_nobody_and_a_bomb_is_refused(tmp_path, example_folder):
+    problem_sets = sets.load_all(example_folder / "source")
+    notebook = json.dumps(example.answered(example_folder / "release", **GOOD))
+    (tmp_path / "class").mkdir()
+    everybody = {f"s{number}/example.ipynb": notebook for number in range(300)}
+    (tmp_path / "class" / "everything.zip").write_bytes(zip_of(**everybody))
+    assert len([one for one in collect(tmp_path / "class", problem_sets) if one.cells]) == 300
+    bomb = tmp_path / "bomb" / "ann" / "work.zip"
+    bomb.parent.mkdir(parents=True)
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(12):
+            archive.writestr(f"{number}.ipynb", bytes(10 * 2**20))
+    [one] = collect(tmp_path / "bomb", problem_sets)
+    assert one.cells is None and sum("too large" in note for note in one.notes) == 2
+
+
+def test_line_ends_of_windows_change_no_test(example_folder):
+    problem_set = sets.load("example", example_folder / "source")
+    notebook = example.answered(example_folder / "release", **GOOD)
+    for cell in notebook["cells"]:
+        cell["source"] = sets.text_of(cell["source"]).replace("\n", "\r\n")
+    whole, notes = repair(parse(json.dumps(notebook).encode()), problem_set)
+    assert notes == [] and "\r" not in "".join(cell.source for cell in whole.cells)
+
+
+def test_cells_without_marks_get_them_back(example_folder):
+    """As after an editor that drops metadata: by their text, by what they define, by where they stand."""
+    problem_set = sets.load("example", example_folder / "source")
+    notebook = example.answered(example_folder / "release", **GOOD)
+    for cell in notebook["cells"]:
+        cell["metadata"] = {"id": "x"}
+    notebook["cells"].append({"cell_type": "markdown", "metadata": {}, "source": "And a second thought."})
+    whole, notes = repair(parse(json.dumps(notebook).encode()), problem_set)
+    sources = {cell.metadata.nbgrader.grade_id: cell.source for cell in whole.cells if "nbgrader" in cell.metadata}
+    assert set(sources) == set(problem_set.by_id) and len(whole.cells) == len(problem_set.cells)
+    assert sources["scaled"] == example.SCALED
+    assert sources["written"] == "A tie needs a rule.\n\nAnd a second thought."
+    assert len(notes) == 3 and all("lost its mark" in note for note in notes)
+
+
+def test_other_problem_sets_keep_their_rows(example_folder, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(example_folder / "source" / "example", source / "example")
+    text = (source / "example" / "example.ipynb").read_text(encoding="utf-8")
+    (source / "later").mkdir()
+    (source / "later" / "later.ipynb").write_text(text.replace("first_peak", "last_peak").replace("scaled", "larger"))
+    put(tmp_path / "one" / "ada" / "example.ipynb", example.answered(example_folder / "release", **GOOD))
+    later = json.dumps(example.answered(example_folder / "release", **GOOD))
+    put(tmp_path / "two" / "ada" / "x.ipynb", later.replace("first_peak", "last_peak").replace("scaled", "larger"))
+    for folder, seen in (("one", ["example"]), ("two", ["example", "later"]), ("two", ["example", "later"])):
+        rows = grade.grade(tmp_path / folder, tmp_path / "out", source, 1, LIMITS, quiet=True)
+        assert [row["set"] for row in rows] == seen and rows[0]["total"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Ada Lovelace,ada\nbob\n\n", {"Ada Lovelace": "ada", "bob": "bob"}),
+        ("\ufeffName;ID\r\nAda Lovelace;ada\r\nbob;\r\n", {"Ada Lovelace": "ada", "bob": "bob"}),
+        ('"Lovelace, Ada",ada\n', {"Lovelace, Ada": "ada"}),
+    ],
+)
+def test_rosters_as_spreadsheets_save_them(tmp_path, text, expected):
+    (tmp_path / "roster.csv").write_text(text, encoding="utf-8", newline="")
+    assert grade.read_roster(tmp_path / "roster.csv") == expected
+
+
+def test_a_table_that_is_no_table_is_told(tmp_path):
+    (tmp_path / "old.csv").write_bytes("Zo\u00eb,zoe\n".encode("cp1252"))
+    with pytest.raises(SystemExit, match="not in UTF-8"):
+        grade.read_roster(tmp_path / "old.csv")
+    with pytest.raises(SystemExit, match="No such file"):
+        grade.read_roster(tmp_path / "absent.csv")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("good,example,six", "good, example: written = 'six', expected 0 to 5 points"),
+        ("good,example,5.5", "written = '5.5', expected 0 to 5 points"),
+        ("goood,example,5\ngood,example,1", "goood, example: nobody with this id"),
+        ("good,other,5", "good, other: nobody with this id was graded in this set"),
+    ],
+)
+def test_wrong_points_of_written_answers_enter_nothing(graded, tmp_path, lines, message):
+    (tmp_path / "points.csv").write_text(f"student,set,written\n{lines}\n", encoding="utf-8")
+    before = (graded[0] / "out" / "gradebook.db").read_bytes()
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        grade.enter_written(graded[0] / "out", tmp_path / "points.csv")
+    assert (graded[0] / "out" / "gradebook.db").read_bytes() == before
+
+
+def test_points_with_semicolons_and_a_comma(graded, tmp_path):
+    (tmp_path / "points.csv").write_text("\ufeffstudent;set;written\r\nrenamed;example;3,5\r\n", encoding="utf-8")
+    assert grade.enter_written(graded[0] / "out", tmp_path / "points.csv") == 1
+    assert Course(graded[0] / "out", graded[0] / "out" / "source").points("example", "renamed")["written"] == 3.5
+    (tmp_path / "points.csv").write_text("student,set,points\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match="no column 'written'"):
+        grade.enter_written(graded[0] / "out", tmp_path / "points.csv")
+
+
+@pytest.mark.parametrize("given", [[], [""], ["no-such-folder"]])
+def test_without_a_folder_nothing_is_graded(given, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("sys.argv", ["grade.py", *given, "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit):
+        grade.main()
+    assert "expected a folder of submissions" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("typed", ["Zoë Å", " zoë å ", "ZOE\u0308 A\u030a", "Zoë_Å"])
+def test_an_id_with_blanks_and_accents_is_that_of_its_folder(typed, monkeypatch):
+    alone = variant("example", typed)
+    monkeypatch.setenv(STUDENT, "Zoë_Å")
+    graded = variant("example", typed)
+    assert graded.typed is None and graded.seed("x") == alone.seed("x")
 
 
 def test_two_names_never_become_one_student(tmp_path, example_folder):
