@@ -194,6 +194,8 @@ def test_links_are_not_followed(tmp_path, example_folder):
     put(tmp_path / "elsewhere.ipynb", example.answered(example_folder / "release", **GOOD))
     (tmp_path / "in" / "thief").mkdir(parents=True)
     (tmp_path / "in" / "thief" / "example.ipynb").symlink_to(tmp_path / "elsewhere.ipynb")
+    (tmp_path / "in" / "mirror").symlink_to(tmp_path / "in" / "thief")
+    (tmp_path / "in" / "bob_example.ipynb").symlink_to(tmp_path / "elsewhere.ipynb")
     [one] = collect(tmp_path / "in", sets.load_all(example_folder / "source"))
     assert one.cells is None
 
