@@ -364,6 +364,8 @@ def test_links_are_not_followed(tmp_path, example_folder):
     put(tmp_path / "elsewhere.ipynb", example.answered(example_folder / "release", **GOOD))
     (tmp_path / "in" / "thief").mkdir(parents=True)
     (tmp_path / "in" / "thief" / "example.ipynb").symlink_to(tmp_path / "elsewhere.ipynb")
+    (tmp_path / "in" / "mirror").symlink_to(tmp_path / "in" / "thief")
+    (tmp_path / "in" / "bob_example.ipynb").symlink_to(tmp_path / "elsewhere.ipynb")
     [one] = collect(tmp_path / "in", sets.load_all(example_folder / "source"))
     assert one.cells is None
 
@@ -394,3 +396,14 @@ def test_nbgraders_own_commands_grade_the_same_way(example_folder, tmp_path):
     assert "zero is refused: no error where one was expected" in page
     assert "me.normal" not in page and "BEGIN HIDDEN" not in page
     assert not re.search(r"<(script|link|img)[^>]*(src|href)=['\"]?https?:", page)
+
+
+def test_what_is_locked_is_put_back(example_folder):
+    problem_set = sets.load("example", example_folder / "source")
+    cells = [("code", "planted", cell.id) for cell in problem_set.cells if cell.id]
+    notebook, _ = repair(cells, problem_set)
+    for cell in notebook.cells:
+        known = problem_set.by_id[cell.metadata.nbgrader.grade_id]
+        free = known.kind in ("solution", "written")
+        assert cell.source == ("planted" if free else known.source)
+        assert cell.cell_type == ("code" if known.code else "markdown")
