@@ -4,7 +4,10 @@
 #   make lab              JupyterLab on the chapters
 #   make sync             copy the package's code into the chapters' marked cells
 #   make notebooks        run the chapters again and store their outputs
+#   make figures          the chapters' figures at slide size, into _build/figures
 #   make zoo              train the book's models again         (NAMES=base: only these)
+#   make assignments      build the problem sets for students     (assignments/release)
+#   make grade SUBMISSIONS=dir    grade what they handed in       (assignments/graded; ROSTER=file, JOBS=4)
 #   make lock             resolve the pinned versions again
 #   make clean            remove what was built             (the environment stays; `rm -rf .venv` removes it)
 
@@ -13,12 +16,15 @@ PORT ?= 8000
 SERVE ?= 1
 NAMES ?=
 PIP_ARGS ?=
+SUBMISSIONS ?=
+ROSTER ?=
+JOBS ?=
 VENV ?= .venv
 BIN = $(VENV)/bin
 HTML = _build/html
 BUILD = $(BIN)/jupyter-book build . --path-output . -W --keep-going --all
 
-.PHONY: book test lab sync notebooks zoo lock clean lint unit chapters site browser
+.PHONY: book test lab sync notebooks figures zoo assignments grade lock clean lint unit chapters classroom site browser
 .DEFAULT_GOAL := book
 .NOTPARALLEL:
 
@@ -39,6 +45,11 @@ $(VENV)/.test: requirements-test.txt $(VENV)/.book
 	$(BIN)/python -m pip install $(PIP_ARGS) -r requirements-test.txt
 	@touch $@
 
+$(VENV)/.classroom: requirements-classroom.txt $(VENV)/.book
+	@echo "== Installing what grading needs"
+	$(BIN)/python -m pip install $(PIP_ARGS) -r requirements-classroom.txt
+	@touch $@
+
 book: $(VENV)/.book
 	@echo "== Building the book"
 	$(BUILD)
@@ -50,31 +61,36 @@ else
 endif
 
 # One thread: on a shared machine more threads only burn CPU seconds, and the recorded costs assume it.
-test notebooks unit chapters browser zoo: export OMP_NUM_THREADS = 1
+test notebooks unit chapters classroom browser zoo grade: export OMP_NUM_THREADS = 1
 
-test: lint unit chapters site browser
+test: lint unit chapters classroom site browser
 	@echo "== All tests passed"
 
 lint: $(VENV)/.test
-	@echo "== 1/5 Style and spelling"
+	@echo "== 1/6 Style and spelling"
 	$(BIN)/ruff check .
 	$(BIN)/codespell
 
 unit: $(VENV)/.test
-	@echo "== 2/5 Unit tests"
-	$(BIN)/python -m pytest tests --ignore tests/notebooks --ignore tests/browser
+	@echo "== 2/6 Unit tests"
+	$(BIN)/python -m pytest tests --ignore tests/notebooks --ignore tests/browser --ignore tests/assignments
 
 chapters: $(VENV)/.test
-	@echo "== 3/5 Chapters: recipe, code equal to the package, every cell run again and compared"
+	@echo "== 3/6 Chapters: recipe, code equal to the package, every cell run again and compared"
 	$(BIN)/python -m pytest tests/notebooks chapters --nbval --nbval-current-env \
 	  --nbval-cell-timeout 180 --nbval-sanitize-with tests/notebooks/sanitize.cfg
 
+classroom: $(VENV)/.test $(VENV)/.classroom
+	@echo "== 4/6 Problem sets: answers right and wrong, hostile submissions, a simulated class"
+	$(BIN)/python -m pytest tests/assignments assignments/source --nbval --nbval-current-env \
+	  --nbval-cell-timeout 180 --nbval-sanitize-with tests/notebooks/sanitize.cfg
+
 site: $(VENV)/.test
-	@echo "== 4/5 The book builds without a warning"
+	@echo "== 5/6 The book builds without a warning"
 	$(BUILD)
 
 browser: $(VENV)/.test
-	@echo "== 5/5 The pages in a browser"
+	@echo "== 6/6 The pages in a browser"
 	$(BIN)/python -m pytest tests/browser
 
 # JupyterLab would look for its own updates and news; nothing in this book reaches the network.
@@ -88,8 +104,17 @@ sync: $(VENV)/.book
 notebooks: $(VENV)/.book
 	$(BIN)/python book/_tools/notebooks.py run
 
+figures: $(VENV)/.book
+	$(BIN)/python book/_tools/figures.py
+
 zoo: $(VENV)/.book
 	$(BIN)/python -m dsmini.zoo build $(NAMES)
+
+assignments: $(VENV)/.classroom
+	$(BIN)/python assignments/_tools/release.py
+
+grade: $(VENV)/.classroom
+	$(BIN)/python assignments/_tools/grade.py "$(SUBMISSIONS)" $(if $(ROSTER),--roster "$(ROSTER)") $(if $(JOBS),--jobs $(JOBS))
 
 lock: $(VENV)/.python
 	$(BIN)/python -m pip install -q uv
@@ -97,4 +122,4 @@ lock: $(VENV)/.python
 
 clean:
 	rm -rf _build build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
-	find book chapters dsmini tests -name __pycache__ -prune -exec rm -rf {} +
+	find assignments book chapters dsmini tests -name __pycache__ -prune -exec rm -rf {} +

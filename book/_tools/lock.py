@@ -1,4 +1,4 @@
-"""Resolve pyproject.toml into requirements.txt and requirements-test.txt (needs uv: `make lock` installs it).
+"""Resolve pyproject.toml into the requirements files of the book, its tests and a classroom (needs uv: `make lock`).
 
 The lock holds for every platform and for the oldest supported Python. PyTorch brings its own CUDA packages on Linux;
 they are left out, so that a reader with the CPU build of PyTorch does not download them.
@@ -30,8 +30,11 @@ def package(line):
 def main():
     book = resolve("book")
     names = {package(line) for line in book}
-    tests = [line for line in resolve("book", "test", "parity") if package(line) not in names]
-    for name, lines in {"requirements.txt": book, "requirements-test.txt": ["-r requirements.txt", *tests]}.items():
+    files = {"requirements.txt": book}
+    for name, extras in {"test": ("test", "parity"), "classroom": ("classroom",)}.items():
+        more = [line for line in resolve("book", *extras) if package(line) not in names]
+        files[f"requirements-{name}.txt"] = ["-r requirements.txt", *more]
+    for name, lines in files.items():
         (ROOT / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
         print(f"{name}: {len(lines)} lines")
 
