@@ -9,6 +9,7 @@ The worker runs without rights in its namespace, so it cannot undo what is done 
 import ctypes
 import json
 import os
+import re
 import signal
 import sys
 
@@ -72,6 +73,12 @@ def place(path, root, writable=False):
         read_only(target)
 
 
+def kernel():
+    """The kernel's version, (major, minor); (0, 0) if it has another form."""
+    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
 def new_root(root, show):
     """A file system in memory with the system's libraries, what is shown, and an empty /scratch."""
     mount(None, "/", None, RECURSIVE | PRIVATE)
@@ -87,8 +94,9 @@ def new_root(root, show):
         os.makedirs(root + folder, exist_ok=True)
     try:
         mount("proc", root + "/proc", "proc", NO_SUID | NO_DEV | 8)
-        with open(root + "/proc/sys/kernel/pid_max", "w") as file:
-            file.write("400")  # of this namespace alone: Linux 6.14 and newer
+        if kernel() >= (6, 14):  # before, the number is the whole machine's, and root may write it from here
+            with open(root + "/proc/sys/kernel/pid_max", "w") as file:
+                file.write("400")
     except OSError:
         pass
     os.chdir(root)

@@ -274,15 +274,33 @@ def judge(command, names, snapshot, job):
     return {"nonce": command["nonce"], "printed": paper.text()}
 
 
+def fork(alone, patience=10.0):
+    """os.fork, tried again for some seconds: the processes of a cell count until they are dead and buried.
+
+    alone: the process table is ours, and whatever the cells left running ends here.
+    """
+    end = time.monotonic() + patience
+    while True:
+        if alone:
+            with contextlib.suppress(OSError):
+                os.kill(-1, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+        try:
+            return os.fork()
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+
+
 def run_test(command, names, snapshot, job):
     """Fork, judge, listen until the fork has spoken or is dead."""
     if not hasattr(os, "fork"):
         return judge(command, names, snapshot, job)
-    if job["alone"]:  # this process table is ours: whatever the cells left running ends here
-        with contextlib.suppress(OSError):
-            os.kill(-1, signal.SIGKILL)
     reader, writer = os.pipe()
-    child = os.fork()
+    child = fork(job["alone"])
     if child == 0:
         try:
             os.close(reader)

@@ -20,7 +20,7 @@ ENDLESS = "while True:\n    try:\n        while True:\n            pass\n    exc
 OWN = {  # what a hostile student has in a cell of their own, before their right answers: it costs nothing else
     "exits": "import os; os._exit(0)",
     "endless": ENDLESS,
-    "hoards": "hoard = [bytearray(10**9) for _ in range(1000)]",
+    "hoards": "hoard = [bytearray(10**11) for _ in range(1000)]",  # refused at once: to fill a smaller one takes long
     "floods": "while True: print('x' * 10**6)",
     "bombs": "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
     "calls": "import urllib.request; urllib.request.urlopen('http://192.0.2.1/', timeout=3)",

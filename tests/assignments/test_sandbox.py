@@ -1,11 +1,15 @@
 """Whatever a cell does, it costs its own points and no others, and the student reads why."""
 
 import re
+import types
+from pathlib import Path
 
 import example
 import pytest
 
+import confine
 import sandbox
+import worker
 from sandbox import Cell, Job, Limits, run
 
 QUICK = Limits(cell=1.5, test=1.5, wall=20.0, memory_mib=512)
@@ -235,3 +239,36 @@ def test_without_namespaces_the_limits_still_hold(monkeypatch):
     assert "stopped after" in faults["own-3"]
     assert faults["scaled-hidden"] is None
     assert "ended Python" in faults["peak-hidden"]
+
+
+def test_the_dead_of_a_cell_do_not_cost_a_test(monkeypatch):
+    """A killed process counts until it is buried, and a fork that comes too early is refused."""
+    refused = [BlockingIOError(), BlockingIOError()]
+
+    def fork():
+        if refused:
+            raise refused.pop()
+        return 123
+
+    monkeypatch.setattr(worker.os, "fork", fork)
+    assert worker.fork(alone=False) == 123 and not refused
+    refused += [BlockingIOError()] * 3
+    with pytest.raises(BlockingIOError):
+        worker.fork(alone=False, patience=0.0)
+
+
+@needs_walls
+def test_the_number_of_processes_of_the_whole_machine_stays():
+    path = Path("/proc/sys/kernel/pid_max")
+    before = path.read_text(encoding="utf-8")
+    tried()
+    assert path.read_text(encoding="utf-8") == before
+
+
+@pytest.mark.skipif(not hasattr(confine.os, "uname"), reason="no kernel's version here")
+@pytest.mark.parametrize(
+    ("release", "version"), [("6.14.2-generic", (6, 14)), ("5.15.0", (5, 15)), ("strange", (0, 0))]
+)
+def test_kernel_versions_are_compared_as_numbers(monkeypatch, release, version):
+    monkeypatch.setattr(confine.os, "uname", lambda: types.SimpleNamespace(release=release))
+    assert confine.kernel() == version
