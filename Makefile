@@ -78,12 +78,12 @@ unit: $(VENV)/.test
 chapters: $(VENV)/.test
 	@echo "== 3/6 Chapters: recipe, code equal to the package, every cell run again and compared"
 	$(BIN)/python -m pytest tests/notebooks chapters --nbval --nbval-current-env \
-	  --nbval-cell-timeout 180 --nbval-sanitize-with tests/notebooks/sanitize.cfg
+	  --nbval-cell-timeout 600 --nbval-sanitize-with tests/notebooks/sanitize.cfg
 
 classroom: $(VENV)/.test $(VENV)/.classroom
 	@echo "== 4/6 Problem sets: answers right and wrong, hostile submissions, a simulated class"
 	$(BIN)/python -m pytest tests/assignments assignments/source --nbval --nbval-current-env \
-	  --nbval-cell-timeout 180 --nbval-sanitize-with tests/notebooks/sanitize.cfg
+	  --nbval-cell-timeout 600 --nbval-sanitize-with tests/notebooks/sanitize.cfg
 
 site: $(VENV)/.test
 	@echo "== 5/6 The book builds without a warning"

@@ -15,7 +15,7 @@ import release
 import sandbox
 import sets
 
-LIMITS = sandbox.Limits(cell=2.0, test=2.0, total=30.0, wall=20.0)
+LIMITS = sandbox.Limits(cell=4.0, test=4.0, total=50.0, wall=15.0)
 ENDLESS = "while True:\n    try:\n        while True:\n            pass\n    except BaseException:\n        pass"
 OWN = {  # what a hostile student has in a cell of their own, before their right answers: it costs nothing else
     "exits": "import os; os._exit(0)",

@@ -22,7 +22,7 @@ from repair import parse, repair
 needs_links = pytest.mark.skipif(not hasattr(__import__("os"), "symlink"), reason="no links here")
 GOOD = {"scaled": example.SCALED, "first_peak": example.FIRST_PEAK, "written": "A tie needs a rule."}
 NO_ZERO = "def scaled(x, by):\n    return x * by"
-LIMITS = sandbox.Limits(cell=1.5, test=1.5, wall=20.0)
+LIMITS = sandbox.Limits(cell=3.0, test=3.0, wall=20.0)
 
 
 def put(path, notebook):
