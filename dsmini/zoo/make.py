@@ -105,10 +105,15 @@ def _train(recipe, folder, progress):
 
 def rehearse(recipe):
     """Run every stage of a recipe for its first five steps: stage -> losses. Nothing is stored."""
+    return rehearsed(recipe).first_losses
+
+
+def rehearsed(recipe):
+    """The `Run` of a rehearsal."""
     run = Run(recipe, _parent, steps=REHEARSAL)
     with repeatable(recipe.seed):
         recipe.build(run)
-    return run.first_losses
+    return run
 
 
 def repeats(losses, recorded):
