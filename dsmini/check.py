@@ -114,9 +114,14 @@ def variant(problem_set, student):
 
 
 def plain_id(text):
-    """An id as the name of a file may spell it: small letters, `_` for blanks and signs, accents in one way."""
-    text = unicodedata.normalize("NFC", text).strip().lower()
-    return re.sub(r"[^\w.@-]+", "_", text).strip("._-")
+    """An id in small letters, as the name of a file may spell it."""
+    return file_name(unicodedata.normalize("NFC", text).lower())
+
+
+def file_name(text):
+    """A text as the name of a file may spell it: `_` for blanks and signs, accents in one way."""
+    text = unicodedata.normalize("NFC", text)  # macOS writes its accents as letters of their own
+    return re.sub(r"[^\w.@-]+", "_", text.strip()).strip("._-")
 
 
 def _compare(actual, expected, where, atol, rtol):

@@ -10,10 +10,10 @@ import dataclasses
 import io
 import os
 import re
-import unicodedata
 import zipfile
 from pathlib import Path
 
+from dsmini.check import file_name
 from repair import Unreadable, guess_set, parse
 
 MOST_BYTES = 20 * 2**20  # of one file
@@ -45,9 +45,7 @@ class Found:
 
 def student_id(text):
     """A name that is safe in a path, in nbgrader and in a table."""
-    text = unicodedata.normalize("NFC", text)  # macOS writes its accents as letters of their own
-    text = re.sub(r"[^\w.@-]+", "_", text.strip()).strip("._-")
-    return text[:100] or "nameless"
+    return file_name(text)[:100] or "nameless"
 
 
 class Names:
