@@ -99,9 +99,14 @@ class Talk:
             yield json.loads(line)
 
     def reply(self, **values):
-        data = json.dumps(values).encode() + b"\n"
-        while data:
-            data = data[os.write(self.say, data) :]
+        say(self.say, values)
+
+
+def say(pipe, values):
+    """One JSON object as a line, whole."""
+    data = json.dumps(values).encode() + b"\n"
+    while data:
+        data = data[os.write(pipe, data) :]
 
 
 class Snapshot:
@@ -304,9 +309,7 @@ def run_test(command, names, snapshot, job):
     if child == 0:
         try:
             os.close(reader)
-            report = json.dumps(judge(command, names, snapshot, job)).encode() + b"\n"
-            while report:
-                report = report[os.write(writer, report) :]
+            say(writer, judge(command, names, snapshot, job))
         finally:
             os._exit(1)
     os.close(writer)

@@ -27,8 +27,12 @@ EXERCISE = re.compile(r"(★+) (\d+) minutes")
 MINUTES = re.compile(r"(\d+) minutes")
 
 
-def cells(path):
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def cells(notebook):
+    for cell in notebook["cells"]:
         yield cell, "".join(cell["source"])
 
 
@@ -45,15 +49,15 @@ def chapters():
 def chapter(number):
     """A chapter's title, its minutes of reading and of exercises, the number of those, its CPU seconds and memory."""
     path, words, lines, minutes = chapters()[number], 0, 0, []
-    title = None
-    for cell, source in cells(path):
+    title, notebook = None, read(path)
+    for cell, source in cells(notebook):
         if cell["cell_type"] == "markdown":
             title = title or source.splitlines()[0].lstrip("# ")
             words += len(BLOCK.sub("", source).split())
             minutes += [int(count) for _, count in EXERCISE.findall(source)]
         elif "hide-input" not in cell["metadata"].get("tags", []):
             lines += sum(1 for line in source.splitlines() if line.strip())
-    facts = json.loads(path.read_text(encoding="utf-8"))["metadata"]["dsmini"]
+    facts = notebook["metadata"]["dsmini"]
     return {
         "title": title,
         "link": f"[{title}](../chapters/{path.name})",
@@ -70,7 +74,7 @@ def problem_set(name):
     """A problem set's title, functions, points and minutes, from its source notebook."""
     path = ROOT / "assignments" / "source" / name / f"{name}.ipynb"
     title, functions, points, minutes = None, [], 0, 0
-    for cell, source in cells(path):
+    for cell, source in cells(read(path)):
         about = cell["metadata"].get("nbgrader", {})
         title = title or source.splitlines()[0].lstrip("# ")
         points += about.get("points", 0) if about.get("grade") else 0
@@ -159,7 +163,6 @@ def course_plan(lines, in_class):
 class Table(SphinxDirective):
     has_content = True
     option_spec = {"class": directives.unchanged_required}
-    make = None
 
     def run(self):
         lines = [line for line in self.content if line.strip()]
