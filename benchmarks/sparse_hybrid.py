@@ -40,38 +40,31 @@ def all_tokens(model):
 
 
 class Models:
-    """One seed's models by name, each trained when it is first asked for."""
+    """One seed's models before they are rounded, each trained when it is first asked for."""
 
     def __init__(self, seed, folder):
-        self.seed, self.trained = seed, {}
+        self.seed = seed
         self.run = Run(dataclasses.replace(find("sparse"), seed=seed), zoo.load, folder / str(seed), progress=False)
-
-    def __getitem__(self, name):
-        """A model as it comes back from its file."""
-        return decode(encode(self.exact(name), find("sparse")))
-
-    def exact(self, name):
-        """A model before it is rounded."""
-        if name not in self.trained:
-            with make.repeatable(self.seed):
-                self.trained[name] = getattr(self, f"_{name.replace(' ', '_').replace('-', '_')}")()
-        return self.trained[name]
 
     @functools.cached_property
     def examples(self):
         return sparse.examples(self.run)
 
-    def _hybrid(self):
+    @functools.cached_property
+    def hybrid(self):
         return with_indexer(self.run.load("hybrid"), sparse.TOPK, sparse.HEADS, sparse.HEAD_DIM, self.seed)
 
-    def _warm_up(self):
+    @functools.cached_property
+    def warm_up(self):
         return sparse.warmed_up(self.run, self.examples)
 
-    def _sparse(self):
-        return sparse.made_sparse(self.run, copy.deepcopy(self.exact("warm-up")), self.examples)
+    @functools.cached_property
+    def sparse(self):
+        return sparse.made_sparse(self.run, copy.deepcopy(self.warm_up), self.examples)
 
-    def _control(self):
-        model = copy.deepcopy(self.exact("warm-up"))
+    @functools.cached_property
+    def control(self):
+        model = copy.deepcopy(self.warm_up)
         with all_tokens(model):
             return sparse.made_sparse(self.run, model, self.examples, stage="control")
 
@@ -80,7 +73,7 @@ class Models:
 ARMS = {
     "hybrid": ("hybrid", all_tokens),
     **{name: ("hybrid", functools.partial(selecting, selector=selector)) for name, selector in SELECTORS.items()},
-    "warm-up": ("warm-up", contextlib.nullcontext),
+    "warm-up": ("warm_up", contextlib.nullcontext),
     "sparse": ("sparse", contextlib.nullcontext),
     "control, all tokens": ("control", all_tokens),
 }
@@ -89,7 +82,9 @@ ARMS = {
 def measure(models, arm):
     """A row of the result file."""
     name, change = ARMS[arm]
-    model = models[name]
+    with make.repeatable(models.seed):
+        model = getattr(models, name)
+    model = decode(encode(model, find("sparse")))  # as it comes back from its file
     with change(model):
         report = measure_modes(model, seed=models.seed)
     measured = {mode: {task: rows["all"] for task, rows in tasks.items()} for mode, tasks in report.items()}
