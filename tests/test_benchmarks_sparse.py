@@ -1,28 +1,21 @@
 """Stored results of the sparse needle models: complete, from the shipped recipes, and they say what the book says."""
 
-import json
-from pathlib import Path
-
 import pytest
+from arms import stored
 
 from dsmini import zoo
 
-RESULT = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "sparse_training.json"
 BLIND = ("untrained", "window", "random")
 
 
 @pytest.fixture(scope="module")
 def result():
-    return json.loads(RESULT.read_text(encoding="utf-8"))
+    return stored("sparse_training")[0]
 
 
 @pytest.fixture(scope="module")
-def arms(result):
-    """arm -> rows by seed."""
-    found = {}
-    for row in result["rows"]:
-        found.setdefault(row["arm"], {})[row["seed"]] = row
-    return found
+def arms():
+    return stored("sparse_training")[1]
 
 
 def mean(rows, length):

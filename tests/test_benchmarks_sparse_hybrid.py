@@ -1,29 +1,22 @@
 """Stored results of the mini V3.2: complete, from the shipped recipe, and they say what chapter 11 says."""
 
-import json
-from pathlib import Path
-
 import pytest
+from arms import stored
 
 from dsmini import zoo
 
-RESULT = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "sparse_hybrid.json"
 BLIND = ("untrained", "window", "random")
 CELLS = [(mode, task) for mode in ("thinking", "direct") for task in ("shell_game", "countdown")]
 
 
 @pytest.fixture(scope="module")
 def result():
-    return json.loads(RESULT.read_text(encoding="utf-8"))
+    return stored("sparse_hybrid")[0]
 
 
 @pytest.fixture(scope="module")
-def arms(result):
-    """arm -> rows by seed."""
-    found = {}
-    for row in result["rows"]:
-        found.setdefault(row["arm"], {})[row["seed"]] = row
-    return found
+def arms():
+    return stored("sparse_hybrid")[1]
 
 
 def right(rows, mode, task):
